@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* Tuple-space search: one hash lookup per distinct mask, whatever the number of rules. */
+#ifndef LSR_CLASSIFY_H
+#define LSR_CLASSIFY_H
+
+#include "port.h"
+
+static __always_inline bool has_ports(const struct lsr_packet *packet)
+{
+	switch (packet->protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE:
+	case IPPROTO_SCTP:
+		return !packet->fragment; /* the same answer for all fragments of a datagram */
+	default:
+		return false;
+	}
+}
+
+static __always_inline void read_ports(struct __sk_buff *skb, const struct lsr_packet *packet,
+				       struct lsr_fields *fields)
+{
+	__be16 ports[2];
+
+	if (!has_ports(packet))
+		return;
+	if (load_bytes(skb, packet->header, ports, sizeof(ports)))
+		return;
+	fields->source_port = ports[0];
+	fields->destination_port = ports[1];
+}
+
+static __always_inline void read_fields(struct __sk_buff *skb, const struct lsr_packet *packet,
+					struct lsr_fields *fields)
+{
+	fields->source = packet->source;
+	fields->destination = packet->destination;
+	fields->mark = skb->mark;
+	fields->protocol = packet->protocol;
+	fields->dscp = packet->dscp;
+	read_ports(skb, packet, fields);
+}
+
+static __always_inline void mask_fields(const struct lsr_fields *fields,
+					const struct lsr_fields *mask, struct lsr_fields *key)
+{
+	key->source = fields->source & mask->source;
+	key->destination = fields->destination & mask->destination;
+	key->source_port = fields->source_port & mask->source_port;
+	key->destination_port = fields->destination_port & mask->destination_port;
+	key->mark = fields->mark & mask->mark;
+	key->protocol = fields->protocol & mask->protocol;
+	key->dscp = fields->dscp & mask->dscp;
+	key->origin = fields->origin;
+	key->tuple = mask->tuple;
+}
+
+struct lsr_search {
+	const struct lsr_fields *fields;
+	__u32 set;
+	__u32 with_ports;
+	__u32 found;
+	__u32 priority; /* of the best rule so far */
+	__u32 chain;
+	__u32 unused;
+};
+
+static long try_tuple(__u32 step, struct lsr_search *search)
+{
+	__u32 index = search->set * LSR_TUPLES_MAX + step;
+	const struct lsr_tuple *tuple = bpf_map_lookup_elem(&tuples, &index);
+	const struct lsr_rule *rule;
+	struct lsr_fields key;
+
+	if (!tuple || (search->found && search->priority <= tuple->priority))
+		return 1;
+	if (!search->with_ports && (tuple->mask.source_port || tuple->mask.destination_port))
+		return 0;
+	mask_fields(search->fields, &tuple->mask, &key);
+	rule = bpf_map_lookup_elem(&rules, &key);
+	if (!rule || (search->found && search->priority <= rule->priority))
+		return 0;
+	search->found = 1;
+	search->priority = rule->priority;
+	search->chain = rule->chain;
+	return 0;
+}
+
+/*
+ * Finds the path for these fields by the first rule that holds: LSR_PASSED without a rule, LSR_DROP_NO_CHAIN where the rule's
+ * chain is not in the tables, else 0 and `path`.
+ */
+LSR_STEP int choose_path(const struct lsr_fields *fields, __u32 with_ports, __u32 *path)
+{
+	struct lsr_search search = {
+		.fields = fields,
+		.with_ports = with_ports,
+	};
+	const struct lsr_state *current;
+	const struct lsr_chain *chain;
+	struct lsr_chain_key key;
+	__u32 zero = 0;
+
+	current = bpf_map_lookup_elem(&state, &zero);
+	if (!fields || !path || !current || !current->tuples)
+		return LSR_PASSED;
+	search.set = current->set;
+	bpf_loop(current->tuples, try_tuple, &search, 0);
+	if (!search.found)
+		return LSR_PASSED;
+	key.chain = search.chain;
+	key.set = current->set;
+	chain = bpf_map_lookup_elem(&chains, &key);
+	if (!chain)
+		return LSR_DROP_NO_CHAIN;
+	*path = chain->path;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/*
+ * A hop: the source route must be, byte for byte, what the table predicts here. Then it advances
+ * by one entry, or ends. RFC 791 §3.1, Loose and Strict Source and Record Route.
+ */
+#ifndef LSR_HOP_H
+#define LSR_HOP_H
+
+#include "audit.h"
+#include "leave.h"
+#include <stddef.h>
+
+/* A source route as it stands in the packet. */
+struct lsr_route {
+	struct lsr_hop_key key;
+	__be32 final; /* the last entry: the destination */
+};
+
+/* Collects the key of `hops`. The options begin with a source route of checked length. */
+static __always_inline bool read_hop_key(struct __sk_buff *skb, const struct lsr_options *options,
+					 struct lsr_route *route)
+{
+	__u32 count = (options->route_length - 3U) / 4;
+	__u32 bytes = opaque(count * sizeof(__be32));
+	__be32 entries[LSR_ROUTE_MAX] = {};
+
+	if (bytes < sizeof(*entries) || bytes > sizeof(entries))
+		return false;
+	if (load_bytes(skb, LSR_BASE_HEADER + 3, entries, bytes))
+		return false;
+	route->key.type = options->route_type;
+	route->key.length = options->route_length;
+	route->key.pointer = options->route_pointer;
+	route->key.record = options->record_length;
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < LSR_ROUTE_MAX; i++) {
+		if (i + 1 == count)
+			route->final = entries[i];
+		else if (i < LSR_HOPS_KNOWN)
+			route->key.route[i] = entries[i];
+	}
+	return true;
+}
+
+/* A copy of the key with the entries on one side of the pointer zeroed. */
+static __always_inline const struct lsr_hop *find_part(const struct lsr_route *route,
+						       enum lsr_part part)
+{
+	struct lsr_hop_key key = route->key;
+	__u32 passed = key.pointer / 4U - 1;
+
+	key.part = part;
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < LSR_HOPS_KNOWN; i++) {
+		if ((i < passed) == (part == LSR_PART_AHEAD))
+			key.route[i] = 0;
+	}
+	return bpf_map_lookup_elem(&hops, &key);
+}
+
+static __always_inline enum lsr_reason explain_entries(const struct lsr_packet *packet,
+						       const struct lsr_route *route)
+{
+	__u32 count = (route->key.length - 3U) / 4 - 1;
+	__u32 martian = 0, back = 0, loop = 0;
+
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < LSR_HOPS_KNOWN; i++) {
+		__be32 entry = route->key.route[i];
+
+		if (i < count) {
+			martian |= is_martian(entry);
+			back |= equals(entry, packet->source);
+			loop |= equals(entry, packet->destination);
+#pragma clang loop unroll(full)
+			for (__u32 j = 0; j < i; j++)
+				loop |= equals(entry, route->key.route[j]);
+		}
+	}
+	if (martian)
+		return LSR_DROP_BAD_HOP;
+	if (back)
+		return LSR_DROP_REFLECT;
+	return loop ? LSR_DROP_LOOP : 0;
+}
+
+/* Why a source route is in no table. */
+LSR_STEP int explain_mismatch(const struct lsr_packet *packet, const struct lsr_route *route)
+{
+	enum lsr_reason reason;
+
+	if (!packet || !route)
+		return LSR_DROP_SHORT;
+	reason = explain_entries(packet, route);
+	if (reason)
+		return reason;
+	if (is_martian(route->final))
+		return LSR_DROP_BAD_HOP;
+	if (route->final == packet->source)
+		return LSR_DROP_REFLECT;
+	if (find_part(route, LSR_PART_AHEAD))
+		return LSR_DROP_RECORD_MISMATCH;
+	if (find_part(route, LSR_PART_RECORDED))
+		return LSR_DROP_ROUTE_MISMATCH;
+	return LSR_DROP_UNKNOWN_PATH;
+}
+
+static __always_inline void read_record_route(struct __sk_buff *skb,
+					      const struct lsr_options *options,
+					      struct lsr_flow_key *key)
+{
+	__u32 bytes = opaque(options->record_pointer - 4U);
+
+	if (!options->record_length || bytes < sizeof(*key->record) || bytes > sizeof(key->record))
+		return;
+	if (load_bytes(skb, LSR_BASE_HEADER + options->record_at + 3, key->record, bytes))
+		return;
+	key->recorded = bytes / sizeof(*key->record);
+}
+
+/* Writes an address into the next free Record Route slot. */
+static __always_inline enum lsr_reason write_record(struct __sk_buff *skb,
+						    struct lsr_packet *packet,
+						    const struct lsr_options *options,
+						    __be32 address)
+{
+	__u32 record = LSR_BASE_HEADER + options->record_at;
+	__u8 pointer = options->record_pointer + 4;
+
+	if (!options->record_length)
+		return 0;
+	if (options->record_pointer > options->record_length) {
+		note(packet, LSR_NOTE_RECORD_FULL);
+		return 0;
+	}
+	if (store_bytes(skb, record + options->record_pointer - 1, &address, sizeof(address)) ||
+	    store_bytes(skb, record + 2, &pointer, sizeof(pointer)))
+		return LSR_DROP_RESIZE;
+	return 0;
+}
+
+/* Swaps this node's address for the entry at the pointer, and moves the pointer behind it. */
+static __always_inline enum lsr_reason write_advance(struct __sk_buff *skb,
+						     const struct lsr_packet *packet,
+						     const struct lsr_options *options, __be32 next)
+{
+	__u8 pointer = options->route_pointer + 4;
+
+	if (store_bytes(skb, LSR_BASE_HEADER + options->route_pointer - 1, &packet->destination,
+			sizeof(packet->destination)) ||
+	    store_bytes(skb, LSR_BASE_HEADER + 2, &pointer, sizeof(pointer)) ||
+	    store_bytes(skb, offsetof(struct iphdr, daddr), &next, sizeof(next)))
+		return LSR_DROP_RESIZE;
+	return 0;
+}
+
+/* Sends the packet on to `next`; `advance` is set at a hop, not on the way to one. */
+LSR_STEP int forward(struct __sk_buff *skb, struct lsr_packet *packet,
+		     const struct lsr_options *options, __be32 next, __u32 advance)
+{
+	struct lsr_exit way;
+	enum lsr_reason reason;
+	bool strict;
+	__u8 ttl;
+
+	if (!packet || !options)
+		return LSR_DROP_SHORT;
+	if (packet->ttl <= 1)
+		return LSR_DROP_TTL;
+	strict = advance && options->route_type == LSR_OPTION_STRICT;
+	reason = find_exit(skb, packet, next, skb->gso_size ? 0 : packet->length, strict, false,
+			   &way);
+	if (reason)
+		return reason;
+	if (advance) {
+		reason = write_advance(skb, packet, options, next);
+		if (reason)
+			return reason;
+	}
+	reason = write_record(skb, packet, options, way.interface->address);
+	if (reason)
+		return reason;
+	ttl = packet->ttl - 1;
+	if (store_bytes(skb, offsetof(struct iphdr, ttl), &ttl, sizeof(ttl)))
+		return LSR_DROP_RESIZE;
+	reason = write_checksum(skb, packet->header);
+	if (reason)
+		return reason;
+	leave(skb, &way);
+	return advance ? LSR_ADVANCED : LSR_FORWARDED;
+}
+
+/* Takes all options out; the packet is then `destination`'s, as its source sent it. */
+LSR_STEP int strip_options(struct __sk_buff *skb, struct lsr_packet *packet, __be32 destination)
+{
+	struct lsr_header whole;
+	struct iphdr header;
+	__u32 length;
+
+	if (!packet || !load_header(skb, LSR_BASE_HEADER, &whole))
+		return LSR_DROP_SHORT;
+	length = packet->header - LSR_BASE_HEADER;
+	if (bpf_skb_adjust_room(skb, -(__s32)length, BPF_ADJ_ROOM_NET,
+				BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET))
+		return LSR_DROP_RESIZE;
+	/*
+	 * CHECKSUM_COMPLETE: the kernel took the options' sum out of skb->csum, but the header as
+	 * a whole summed to zero before and does so afterwards; put back what the base lacked.
+	 */
+	bpf_csum_update(skb, (__u16)~sum_header(&whole));
+
+	packet->length -= length;
+	packet->header = LSR_BASE_HEADER;
+	packet->destination = destination;
+	if (load_bytes(skb, 0, &header, sizeof(header)))
+		return LSR_DROP_SHORT;
+	header.ihl = LSR_BASE_HEADER / 4;
+	if (header.tot_len) /* 0: BIG TCP */
+		header.tot_len = LSR_NET16((__u16)packet->length);
+	header.daddr = destination;
+	if (store_bytes(skb, 0, &header, sizeof(header)))
+		return LSR_DROP_RESIZE;
+	return write_checksum(skb, LSR_BASE_HEADER);
+}
+
+LSR_STEP int end_chain(struct __sk_buff *skb, struct lsr_packet *packet,
+		       const struct lsr_options *options, __be32 destination, __u32 path)
+{
+	struct lsr_destination_key key = {
+		.prefix_length = 64,
+		.path = path,
+		.destination = destination,
+	};
+	const struct lsr_destination *allowed = bpf_map_lookup_elem(&destinations, &key);
+	struct lsr_flow_key flow = {};
+	enum lsr_reason reason;
+
+	if (!packet || !options)
+		return LSR_DROP_SHORT;
+	if (!allowed || is_martian(destination))
+		return LSR_DROP_DESTINATION;
+	if (!packet->ttl)
+		return LSR_DROP_TTL;
+	read_flow(skb, packet, destination, &flow);
+	flow.reason = LSR_ENDED;
+	flow.path = path;
+	flow.chain = allowed->chain;
+	flow.generation = allowed->generation;
+	read_record_route(skb, options, &flow);
+	record_end(skb, packet, &flow);
+	reason = strip_options(skb, packet, destination);
+	return reason ? reason : LSR_ENDED;
+}
+
+/* Drops a source route that is not as predicted; `reason` 0 asks for an explanation. */
+LSR_STEP int deviate(struct __sk_buff *skb, struct lsr_packet *packet,
+		     const struct lsr_route *route, __u32 path, __u32 reason)
+{
+	struct lsr_flow_key flow = {};
+
+	if (!packet || !route)
+		return LSR_DROP_SHORT;
+	read_flow(skb, packet, route->final, &flow);
+	flow.reason = reason ? reason : explain_mismatch(packet, route);
+	flow.path = path;
+	record_deviation(skb, packet, &flow);
+	return flow.reason;
+}
+
+/* A source route addressed to this node. */
+LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
+		       const struct lsr_options *options)
+{
+	struct lsr_route route = {};
+	const struct lsr_hop *hop;
+
+	if (!packet || !options || !read_hop_key(skb, options, &route))
+		return LSR_DROP_SHORT;
+	if (options->route_pointer > options->route_length)
+		return deviate(skb, packet, &route, 0, LSR_DROP_EXHAUSTED);
+	hop = bpf_map_lookup_elem(&hops, &route.key);
+	if (!hop)
+		return deviate(skb, packet, &route, 0, 0);
+	if (hop->address != packet->destination)
+		return deviate(skb, packet, &route, hop->path, LSR_DROP_POSITION);
+	if (hop->next == packet->source || route.final == packet->source)
+		return LSR_DROP_REFLECT;
+	if (hop->next)
+		return forward(skb, packet, options, hop->next, true);
+	return end_chain(skb, packet, options, route.final, hop->path);
+}
+
+static __always_inline __u32 find_owner(__be32 address)
+{
+	const __u32 *owner = bpf_map_lookup_elem(&addresses, &address);
+
+	return owner ? *owner : 0;
+}
+
+static __always_inline enum lsr_reason check_source(const struct lsr_packet *packet)
+{
+	if (is_martian(packet->source))
+		return LSR_DROP_SOURCE_MARTIAN;
+	if (find_owner(packet->source) == LSR_OWNER_SELF)
+		return LSR_DROP_SOURCE_SELF;
+	return 0;
+}
+
+/* A mesh port's packet with options. */
+static __always_inline enum lsr_reason walk_route(struct __sk_buff *skb, struct lsr_packet *packet)
+{
+	const struct lsr_state *current;
+	struct lsr_options options = {};
+	enum lsr_reason reason;
+	__u32 zero = 0;
+
+	reason = scan_options(skb, packet->header, &options);
+	if (reason)
+		return reason;
+	if (!(options.seen & LSR_SEEN_ROUTE))
+		return LSR_PASSED; /* the kernel's, as without us */
+	if (skb->pkt_type != 0)    /* PACKET_HOST */
+		return LSR_DROP_LAYER2_DESTINATION;
+	if (!verify_checksum(skb, packet->header))
+		return LSR_DROP_CHECKSUM;
+	reason = verify_layout(skb, packet->header, &options);
+	if (reason)
+		return reason;
+	reason = check_source(packet);
+	if (reason)
+		return reason;
+	current = bpf_map_lookup_elem(&state, &zero);
+	if (current && packet->destination == current->address)
+		return visit_hop(skb, packet, &options);
+	if (find_owner(packet->destination) != LSR_OWNER_NODE)
+		return LSR_DROP_NOT_MY_HOP;
+	return forward(skb, packet, &options, packet->destination, false);
+}
+
+#endif

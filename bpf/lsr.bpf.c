@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * lsr-agent's data path: two programs on every managed interface.
+ *
+ *   ingress   edge:  options? drop or strip.  classify -> impose | pass
+ *             mesh:  source route? validate -> advance | end | forward | drop.  plain: pass
+ *   egress    our own packets pass; a local socket's plain packet: classify -> impose | pass
+ *
+ * A step returns enum lsr_reason; only finish() returns TC_ACT_*.
+ */
+#include "clamp.h"
+#include "hop.h"
+#include "impose.h"
+#include <bpf/bpf_endian.h>
+#include <linux/if_ether.h>
+
+enum {
+	LSR_VLAN_ID = 0x0fff,
+};
+
+/* A frame of another VLAN belongs to a sub-interface; priority tags (VLAN 0) are this port's. */
+static __always_inline bool is_ipv4(struct __sk_buff *skb)
+{
+	if (skb->vlan_present && (skb->vlan_tci & LSR_VLAN_ID))
+		return false;
+	return skb->protocol == bpf_htons(ETH_P_IP);
+}
+
+static __always_inline enum lsr_reason read_packet(struct __sk_buff *skb, struct lsr_packet *packet)
+{
+	if (skb->len < LSR_ETHERNET)
+		return LSR_DROP_SHORT;
+	return parse_header(skb, skb->len - LSR_ETHERNET, skb->gso_size, packet);
+}
+
+static __always_inline enum lsr_reason enter_plain(struct __sk_buff *skb, struct lsr_packet *packet,
+						   enum lsr_origin origin)
+{
+	if (skb->pkt_type != 0) /* PACKET_HOST */
+		return LSR_PASSED;
+	clamp_mss(skb, packet);
+	return classify(skb, packet, origin);
+}
+
+static __always_inline enum lsr_reason enter_edge(struct __sk_buff *skb, struct lsr_packet *packet,
+						  __u8 policy)
+{
+	enum lsr_reason reason;
+
+	if (packet->header > LSR_BASE_HEADER) {
+		if (policy != LSR_OPTIONS_STRIP)
+			return LSR_DROP_EDGE_OPTION;
+		if (!verify_checksum(skb, packet->header))
+			return LSR_DROP_CHECKSUM;
+		reason = strip_options(skb, packet, packet->destination);
+		if (reason)
+			return reason;
+		note(packet, LSR_NOTE_STRIPPED);
+	}
+	return enter_plain(skb, packet, LSR_ORIGIN_EDGE);
+}
+
+static __always_inline enum lsr_reason enter_mesh(struct __sk_buff *skb, struct lsr_packet *packet)
+{
+	if (packet->header > LSR_BASE_HEADER)
+		return walk_route(skb, packet);
+	return enter_plain(skb, packet, LSR_ORIGIN_MESH);
+}
+
+static __always_inline enum lsr_reason enter(struct __sk_buff *skb, struct lsr_packet *packet,
+					     const struct lsr_interface *interface)
+{
+	enum lsr_reason reason;
+
+	if (skb->tc_index)
+		skb->tc_index = 0; /* ours to set: nothing from outside may claim to be our own */
+	if (!is_ipv4(skb))
+		return LSR_PASSED;
+	reason = read_packet(skb, packet);
+	if (reason)
+		return reason;
+	if (interface->role == LSR_ROLE_EDGE)
+		return enter_edge(skb, packet, interface->options);
+	return enter_mesh(skb, packet);
+}
+
+/* A local socket may send Record Route, but the chains are ours to write. */
+static __always_inline enum lsr_reason check_local_options(struct __sk_buff *skb,
+							   const struct lsr_packet *packet)
+{
+	struct lsr_options options = {};
+
+	if (packet->header == LSR_BASE_HEADER)
+		return 0;
+	scan_options(skb, packet->header, &options);
+	return options.seen & LSR_SEEN_ROUTE ? LSR_DROP_LOCAL_ROUTE : 0;
+}
+
+static __always_inline enum lsr_reason leave_host(struct __sk_buff *skb, struct lsr_packet *packet)
+{
+	enum lsr_reason reason;
+
+	if (skb->tc_index == LSR_OWN_MARK)
+		return LSR_OWN;
+	if (!is_ipv4(skb))
+		return LSR_PASSED;
+	reason = read_packet(skb, packet);
+	if (reason)
+		return reason;
+	reason = check_local_options(skb, packet);
+	if (reason)
+		return reason;
+	if (!skb->sk) /* the stack forwards it: it was classified where it came in */
+		return LSR_PASSED;
+	return classify(skb, packet, LSR_ORIGIN_LOCAL);
+}
+
+SEC("tc")
+int lsr_ingress(struct __sk_buff *skb)
+{
+	const struct lsr_interface *interface = find_interface(skb->ifindex);
+	struct lsr_packet packet = {};
+	enum lsr_reason reason;
+
+	if (!interface)
+		return TC_ACT_UNSPEC;
+	reason = enter(skb, &packet, interface);
+	return finish(skb, &packet, interface->slot * 2 + LSR_INGRESS, reason);
+}
+
+SEC("tc")
+int lsr_egress(struct __sk_buff *skb)
+{
+	const struct lsr_interface *interface = find_interface(skb->ifindex);
+	struct lsr_packet packet = {};
+	enum lsr_reason reason;
+
+	if (!interface)
+		return TC_ACT_UNSPEC;
+	reason = leave_host(skb, &packet);
+	return finish(skb, &packet, interface->slot * 2 + LSR_EGRESS, reason);
+}
+
+/* No program reads this section: it keeps types that no map names in the object's BTF. */
+struct {
+	struct lsr_event event;
+	enum lsr_limits *limits;
+	enum lsr_reason *reason;
+	enum lsr_role *role;
+	enum lsr_direction *direction;
+	enum lsr_origin *origin;
+	enum lsr_options_policy *options;
+	enum lsr_owner *owner;
+	enum lsr_option *option;
+	enum lsr_part *part;
+	enum lsr_event_kind *kind;
+} lsr_layout SEC("layout");
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/*
+ * The only layout: every key, value, event and reason that the kernel side and the agent share.
+ * src/layout.ts is generated from this header's BTF (npm run layout).
+ *
+ * __be types are in network byte order, __u types in host byte order.
+ */
+#ifndef LSR_H
+#define LSR_H
+
+#include <linux/types.h>
+
+enum lsr_limits {
+	LSR_OPTIONS_MAX = 40,    /* bytes; RFC 791 §3.1: IHL is at most 15 */
+	LSR_ROUTE_MAX = 9,       /* source route entries that fit 40 bytes */
+	LSR_HOPS_KNOWN = 8,      /* entries known in advance: all but the destination */
+	LSR_RECORD_MAX = 7,      /* Record Route slots beside a source route of one entry */
+	LSR_TUPLES_MAX = 64,     /* distinct field masks among the rules of one set */
+	LSR_INTERFACES_MAX = 64, /* managed interfaces of one agent */
+	LSR_NAME_MAX = 16,       /* IFNAMSIZ, include/uapi/linux/if.h */
+};
+
+/* IPv4 option types with the copied bit, RFC 791 §3.1. */
+enum lsr_option {
+	LSR_OPTION_END = 0,
+	LSR_OPTION_NOP = 1,
+	LSR_OPTION_RECORD_ROUTE = 7,
+	LSR_OPTION_TIMESTAMP = 68,
+	LSR_OPTION_SECURITY = 130,
+	LSR_OPTION_LOOSE = 131,
+	LSR_OPTION_CIPSO = 134,
+	LSR_OPTION_STREAM_ID = 136,
+	LSR_OPTION_STRICT = 137,
+	LSR_OPTION_ROUTER_ALERT = 148,
+};
+
+/*
+ * Why a packet left a program, and what else was counted about it. Each packet counts once under
+ * LSR_RECEIVED and once under an outcome or a drop:
+ *     received = passed + own + imposed + advanced + forwarded + ended + sum of drops
+ */
+enum lsr_reason {
+	/* notes: counted beside the outcome */
+	LSR_RECEIVED,
+	LSR_NOTE_MSS_CLAMPED,
+	LSR_NOTE_RECORD_FULL,
+	LSR_NOTE_STRIPPED,
+	LSR_NOTE_FLOW_LOST,
+	LSR_NOTE_EVENT_LOST,
+
+	/* outcomes */
+	LSR_PASSED,
+	LSR_OWN,
+	LSR_IMPOSED,
+	LSR_ADVANCED,
+	LSR_FORWARDED,
+	LSR_ENDED,
+
+	/* drops, in the order of the checks */
+	LSR_DROP_SHORT,
+	LSR_DROP_VERSION,
+	LSR_DROP_IHL,
+	LSR_DROP_TOTAL_LENGTH,
+	LSR_DROP_EDGE_OPTION,
+	LSR_DROP_LOCAL_ROUTE,
+	LSR_DROP_LAYER2_DESTINATION,
+	LSR_DROP_CHECKSUM,
+	LSR_DROP_OPTION_LENGTH,
+	LSR_DROP_OPTION_OVERRUN,
+	LSR_DROP_DUPLICATE_OPTION,
+	LSR_DROP_FORBIDDEN_OPTION,
+	LSR_DROP_UNKNOWN_OPTION,
+	LSR_DROP_LAYOUT,
+	LSR_DROP_POINTER,
+	LSR_DROP_EXHAUSTED,
+	LSR_DROP_RECORD_LENGTH,
+	LSR_DROP_RECORD_POINTER,
+	LSR_DROP_SOURCE_MARTIAN,
+	LSR_DROP_SOURCE_SELF,
+	LSR_DROP_NOT_MY_HOP,
+	LSR_DROP_BAD_HOP,
+	LSR_DROP_LOOP,
+	LSR_DROP_UNKNOWN_PATH,
+	LSR_DROP_ROUTE_MISMATCH,
+	LSR_DROP_RECORD_MISMATCH,
+	LSR_DROP_POSITION,
+	LSR_DROP_REFLECT,
+	LSR_DROP_DESTINATION,
+	LSR_DROP_TTL,
+	LSR_DROP_NO_CHAIN,
+	LSR_DROP_HAS_OPTIONS,
+	LSR_DROP_NO_ROUTE,
+	LSR_DROP_NOT_ADJACENT,
+	LSR_DROP_NOT_MESH,
+	LSR_DROP_TOO_BIG,
+	LSR_DROP_RESIZE,
+
+	LSR_REASONS,
+};
+
+enum lsr_role {
+	LSR_ROLE_EDGE = 1,
+	LSR_ROLE_MESH = 2,
+};
+
+enum lsr_direction {
+	LSR_INGRESS = 0,
+	LSR_EGRESS = 1,
+};
+
+/* Where a packet to classify comes from. A rule that holds for several has an entry for each. */
+enum lsr_origin {
+	LSR_ORIGIN_EDGE = 1,
+	LSR_ORIGIN_LOCAL = 2,
+	LSR_ORIGIN_MESH = 3,
+};
+
+/* What an edge port does with a packet that arrives with options. */
+enum lsr_options_policy {
+	LSR_OPTIONS_DROP = 0,
+	LSR_OPTIONS_STRIP = 1,
+};
+
+/* `state`, one entry: what is flipped to make a change visible at once. */
+struct lsr_state {
+	__be32 address;   /* this node's address */
+	__u32 set;        /* the set of rules and chains in force, 0 or 1 */
+	__u32 tuples;     /* how many tuples that set has */
+	__u32 generation; /* of the mesh document */
+};
+
+/* `interfaces`: ifindex -> what this port is. */
+struct lsr_interface {
+	__u8 role;      /* enum lsr_role */
+	__u8 options;   /* enum lsr_options_policy */
+	__u16 slot;     /* of `counters` */
+	__u32 mtu;      /* bytes */
+	__be32 address; /* written into Record Route when a packet leaves here */
+	char name[LSR_NAME_MAX];
+};
+
+/* `counters`: slot * 2 + direction -> what was counted there. */
+struct lsr_counters {
+	__u64 count[LSR_REASONS];
+	__u64 sampled[LSR_REASONS]; /* CLOCK_BOOTTIME ns of the last event under this reason */
+};
+
+/* `addresses`: IPv4 address -> whose it is. */
+enum lsr_owner {
+	LSR_OWNER_SELF = 1,
+	LSR_OWNER_NODE = 2,
+};
+
+/* `tuples`: set * LSR_TUPLES_MAX + i -> the fields that a group of rules looks at, by best priority. */
+struct lsr_fields {
+	__be32 source;
+	__be32 destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u32 mark;
+	__u8 protocol;
+	__u8 dscp;
+	__u8 origin; /* enum lsr_origin; always looked at */
+	__u8 tuple;  /* its index in `tuples` */
+};
+
+struct lsr_tuple {
+	struct lsr_fields mask;
+	__u32 priority; /* the best (lowest) among its rules */
+};
+
+/* `rules`: masked fields -> rule. */
+struct lsr_rule {
+	__u32 priority; /* lower first, as `ip rule` has it */
+	__u32 chain;
+};
+
+/* `chains`: set and chain -> how its packets are sent. */
+struct lsr_chain_key {
+	__u32 chain;
+	__u32 set;
+};
+
+struct lsr_chain {
+	__u32 path;
+	__u32 generation;
+};
+
+/* `paths`: path -> what the edge writes. */
+struct lsr_path {
+	__u8 options[LSR_OPTIONS_MAX]; /* as sent to the first hop, the destination zero */
+	__be32 first;                  /* address of the first hop */
+	__u8 length;                   /* bytes of `options` in use, a multiple of 4 */
+	__u8 destination;              /* offset of the destination in `options` */
+	__u8 strict;
+	__u8 unused;
+	__u16 mss; /* the largest TCP MSS that leaves room for `options` */
+	__u16 unused2;
+};
+
+/* Which part of a predicted source route a key holds; the parts explain a mismatch. */
+enum lsr_part {
+	LSR_PART_WHOLE = 0,
+	LSR_PART_RECORDED = 1, /* entries before the pointer */
+	LSR_PART_AHEAD = 2,    /* entries from the pointer on */
+};
+
+/* `hops`: the predicted source route of a packet that arrives at a hop -> that hop. */
+struct lsr_hop_key {
+	__u8 type;   /* LSR_OPTION_LOOSE or LSR_OPTION_STRICT */
+	__u8 length; /* of the source route option */
+	__u8 pointer;
+	__u8 record; /* length of the Record Route option, 0 without */
+	__u8 part;   /* enum lsr_part */
+	__u8 unused[3];
+	__be32 route[LSR_HOPS_KNOWN]; /* entries but the last (the destination), zero-filled */
+};
+
+struct lsr_hop {
+	__be32 address; /* the node that is this hop */
+	__be32 next;    /* the node after it, 0 at the last hop */
+	__u32 path;
+	__u32 generation; /* that first wrote this entry */
+};
+
+/* `destinations`, an LPM trie: path and destination -> chain. The path counts as 32 prefix bits. */
+struct lsr_destination_key {
+	__u32 prefix_length; /* bits of path and destination together: 32…64 */
+	__u32 path;
+	__be32 destination;
+};
+
+struct lsr_destination {
+	__u32 chain;
+	__u32 generation;
+};
+
+/* `flows` (ended here) and `deviations` (dropped here though addressed to this node). */
+struct lsr_flow_key {
+	__be32 source;
+	__be32 destination;
+	__be16 source_port; /* 0 where the packet has none */
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 reason;   /* enum lsr_reason */
+	__u8 recorded; /* addresses in `record` */
+	__u8 unused;
+	__u32 path;  /* 0 when unknown */
+	__u32 chain; /* 0 when unknown */
+	__u32 generation;
+	__be32 record[LSR_RECORD_MAX]; /* the Record Route as it arrived */
+};
+
+struct lsr_flow {
+	__u64 packets;    /* on the wire: the segments of a GSO packet count */
+	__u64 bytes;      /* of IPv4 as delivered; a GSO packet's headers count once */
+	__u64 first_seen; /* CLOCK_BOOTTIME ns */
+	__u64 last_seen;
+	__be32 hop;                    /* the destination address that the packet arrived with */
+	__u8 options[LSR_OPTIONS_MAX]; /* the options of the first packet */
+	__u32 unused;
+};
+
+/* `events`, a ring buffer. */
+enum lsr_event_kind {
+	LSR_EVENT_FLOW = 1, /* a flow was seen for the first time */
+	LSR_EVENT_DROP = 2, /* a sample, at most one per reason, port, CPU and LSR_SAMPLE_NS */
+};
+
+struct lsr_event {
+	__u64 time;      /* CLOCK_BOOTTIME ns */
+	__u32 kind;      /* enum lsr_event_kind */
+	__u32 interface; /* ifindex */
+	__u8 direction;  /* enum lsr_direction */
+	__u8 reason;     /* enum lsr_reason */
+	__u8 captured;   /* bytes of `header` */
+	__u8 unused[5];
+	__u8 header[64]; /* the IPv4 header as it arrived, options included, and ports */
+};
+
+#endif

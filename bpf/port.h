@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* The port a packet passes: its role, its counters, and the one way out. */
+#ifndef LSR_PORT_H
+#define LSR_PORT_H
+
+#include <linux/pkt_cls.h>
+
+#include "maps.h"
+#include "parse.h"
+
+enum {
+	LSR_ETHERNET = 14,    /* bytes in front of the IPv4 header */
+	LSR_OWN_MARK = 0x15c, /* in skb->tc_index: written by our own program */
+	LSR_SAMPLE_NS = 100 * 1000 * 1000,
+};
+
+static __always_inline long load_bytes(const struct lsr_frame *frame, __u32 at, void *to,
+				       __u32 length)
+{
+	return bpf_skb_load_bytes(frame, LSR_ETHERNET + at, to, length);
+}
+
+static __always_inline long store_bytes(struct __sk_buff *skb, __u32 at, const void *from,
+					__u32 length)
+{
+	return bpf_skb_store_bytes(skb, LSR_ETHERNET + at, from, length, 0);
+}
+
+static __always_inline void note(struct lsr_packet *packet, enum lsr_reason reason)
+{
+	packet->notes |= 1U << reason;
+}
+
+static __always_inline const struct lsr_interface *find_interface(__u32 index)
+{
+	return bpf_map_lookup_elem(&interfaces, &index);
+}
+
+/*
+ * This and finish() are steps of their own also because CAP_BPF without CAP_PERFMON forbids to
+ * index a map value by a number whose range depends on the way that led here.
+ */
+LSR_STEP int sample_drop(struct __sk_buff *skb, __u32 port, __u32 reason)
+{
+	struct lsr_counters *counted = bpf_map_lookup_elem(&counters, &port);
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct lsr_event *event;
+	__u32 length;
+
+	if (!counted || reason >= LSR_REASONS)
+		return 0;
+	if (now - counted->sampled[reason] < LSR_SAMPLE_NS)
+		return 0;
+	counted->sampled[reason] = now;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		counted->count[LSR_NOTE_EVENT_LOST]++;
+		return 0;
+	}
+	__builtin_memset(event, 0, sizeof(*event));
+	event->time = now;
+	event->kind = LSR_EVENT_DROP;
+	event->interface = skb->ifindex;
+	event->direction = port % 2;
+	event->reason = reason;
+	length = skb->len - LSR_ETHERNET;
+	if (length > sizeof(event->header))
+		length = sizeof(event->header);
+	if (length && !load_bytes(skb, 0, event->header, length))
+		event->captured = length;
+	bpf_ringbuf_submit(event, 0);
+	return 0;
+}
+
+LSR_STEP int verify_checksum(struct __sk_buff *skb, __u32 length)
+{
+	struct lsr_header header;
+
+	return load_header(skb, length, &header) && sum_header(&header) == 0xffff;
+}
+
+/* Writes the header's checksum anew, over what is there now. */
+LSR_STEP int write_checksum(struct __sk_buff *skb, __u32 length)
+{
+	struct lsr_header header;
+	__be16 checksum;
+
+	if (!load_header(skb, length, &header))
+		return LSR_DROP_SHORT;
+	header.word[2] &=
+		LSR_NET32(0xffff0000); /* the checksum is the low half of the third word */
+	checksum = ~sum_header(&header);
+	return store_bytes(skb, 10, &checksum, sizeof(checksum)) ? LSR_DROP_RESIZE : 0;
+}
+
+struct lsr_walk {
+	struct __sk_buff *skb;
+	struct lsr_options options;
+	__u32 length; /* of all options, bytes */
+	__u32 fault;  /* enum lsr_reason, 0 while there is none */
+};
+
+static long walk_option(__u32 step __attribute__((unused)), struct lsr_walk *walk)
+{
+	if (!has_more(&walk->options, walk->length))
+		return 1;
+	walk->fault = read_next(walk->skb, walk->length, &walk->options);
+	return walk->fault != 0;
+}
+
+/* Reads all options. Returns 0 or the first fault. */
+LSR_STEP int scan_options(struct __sk_buff *skb, __u32 header, struct lsr_options *options)
+{
+	struct lsr_walk walk = {.skb = skb, .length = header - LSR_BASE_HEADER};
+
+	if (!options)
+		return LSR_DROP_SHORT;
+	bpf_loop(LSR_OPTIONS_MAX, walk_option, &walk, 0);
+	*options = walk.options;
+	return walk.fault;
+}
+
+LSR_STEP int verify_layout(struct __sk_buff *skb, __u32 header, const struct lsr_options *options)
+{
+	return options ? check_layout(skb, header, options) : LSR_DROP_SHORT;
+}
+
+/* The only place that turns a reason into a tc action. Passing means "next program", not "accept". */
+LSR_STEP int finish(struct __sk_buff *skb, const struct lsr_packet *packet, __u32 port,
+		    __u32 reason)
+{
+	struct lsr_counters *counted = bpf_map_lookup_elem(&counters, &port);
+
+	if (!packet || !counted || reason >= LSR_REASONS)
+		return TC_ACT_SHOT;
+	counted->count[LSR_RECEIVED]++;
+	counted->count[reason]++;
+	for (__u32 i = LSR_RECEIVED + 1; packet->notes && i < LSR_PASSED; i++)
+		counted->count[i] += packet->notes >> i & 1;
+	switch (reason) {
+	case LSR_PASSED:
+	case LSR_OWN:
+	case LSR_ENDED:
+		return TC_ACT_UNSPEC;
+	case LSR_IMPOSED:
+	case LSR_ADVANCED:
+	case LSR_FORWARDED:
+		return TC_ACT_REDIRECT;
+	default:
+		sample_drop(skb, port, reason);
+		return TC_ACT_SHOT;
+	}
+}
+
+#endif
