@@ -1,0 +1,185 @@
+import { enums } from './layout.js';
+
+type Enumerator = Exclude<keyof typeof enums.lsr_reason, 'LSR_REASONS'>;
+type Short<E extends string> = E extends `LSR_DROP_${infer N}` ? Lowercase<N> : never;
+type Note<E extends string> = E extends `LSR_NOTE_${infer N}` ? Lowercase<N> : never;
+type Outcome<E extends string> = E extends `LSR_DROP_${string}` | `LSR_NOTE_${string}` | 'LSR_RECEIVED'
+  ? never
+  : E extends `LSR_${infer N}`
+    ? Lowercase<N>
+    : never;
+
+export type DropReason = Short<Enumerator>;
+export type NoteReason = Note<Enumerator>;
+export type OutcomeReason = Outcome<Enumerator>;
+
+export interface Reason {
+  index: number;
+  kind: 'received' | 'note' | 'outcome' | 'drop';
+  name: string;
+}
+
+/** Every reason of bpf/lsr.h in the kernel's order; names are those of JSON, metrics and the commands. */
+export const reasons: readonly Reason[] = Object.entries(enums.lsr_reason)
+  .filter(([name]) => name !== 'LSR_REASONS')
+  .map(([name, index]) => {
+    const [, prefix, rest] = /^LSR_(DROP_|NOTE_)?(.*)$/.exec(name) ?? [];
+    const short = (rest ?? '').toLowerCase();
+    const kind =
+      prefix === 'DROP_'
+        ? 'drop'
+        : prefix === 'NOTE_'
+          ? 'note'
+          : short === 'received'
+            ? 'received'
+            : 'outcome';
+    return { index, kind, name: short };
+  });
+
+export interface Explanation {
+  meaning: string;
+  advice: string;
+}
+
+/** Why each drop happens and what to do about it. A reason without an entry does not compile. */
+export const explanations: Record<DropReason, Explanation> = {
+  short: {
+    meaning: 'the frame ends inside its headers',
+    advice: 'find the sender; tcpdump -e on this interface shows its MAC address',
+  },
+  version: {
+    meaning: 'EtherType IPv4, but another version in the header',
+    advice: 'find the sender; this is no IPv4',
+  },
+  ihl: {
+    meaning: 'the header length is below 20 bytes',
+    advice: 'find the sender; this is no valid IPv4 header',
+  },
+  total_length: {
+    meaning: 'the total length is shorter than the header or longer than the frame',
+    advice: 'find the sender, or a device on the way that truncates frames',
+  },
+  edge_option: {
+    meaning: 'a packet with IPv4 options came in on an edge port; only our own may carry them',
+    advice:
+      'harmless if it was ping -R or a scan; `options: strip` on the port lets such packets in without options',
+  },
+  local_route: {
+    meaning: 'a program on this host sent a source route of its own',
+    advice: 'let a rule choose the chain instead; source routes are written by lsr-agent only',
+  },
+  layer2_destination: {
+    meaning: 'a source-routed packet whose frame was not addressed to this host',
+    advice: 'look for a switch that floods, or for someone who broadcasts source routes',
+  },
+  checksum: {
+    meaning: 'the IPv4 header checksum of a packet with options is wrong',
+    advice: 'look for a faulty device on the leg before this host',
+  },
+  option_length: {
+    meaning: 'an option has an impossible length',
+    advice: 'forged or broken: see the sample for its sender',
+  },
+  option_overrun: {
+    meaning: 'an option is longer than the header',
+    advice: 'forged or broken: see the sample for its sender',
+  },
+  duplicate_option: {
+    meaning: 'two source routes or two Record Routes in one packet',
+    advice: 'forged: no honest sender does this (RFC 1122 §3.2.1.8)',
+  },
+  forbidden_option: {
+    meaning:
+      'an option that has no place on the mesh: timestamp, stream id, or a label or alert inside a chain',
+    advice: 'find the sender; RFC 7126 tells what each option is for',
+  },
+  unknown_option: {
+    meaning: 'an unknown option beside a source route',
+    advice: 'forged, or another version of lsr-agent',
+  },
+  layout: {
+    meaning: 'a source route that is not laid out as lsr-agent writes it',
+    advice: 'forged, or a source route of some other program',
+  },
+  pointer: { meaning: 'a source route pointer that no step can lead to', advice: 'forged: see the sample' },
+  exhausted: {
+    meaning: 'a source route that is already used up, though the last hop strips it',
+    advice: 'forged, or a router with accept_source_route=1 on the way; `lsr-agent doctor` looks for it here',
+  },
+  record_length: { meaning: 'a Record Route of impossible length', advice: 'forged: see the sample' },
+  record_pointer: {
+    meaning: 'a Record Route pointer that no step can lead to',
+    advice: 'forged: see the sample',
+  },
+  source_martian: { meaning: 'a source address that no host has', advice: 'forged: see the sample' },
+  source_self: {
+    meaning: "this host's own address came in as a source",
+    advice: 'forged, or a loop in the network',
+  },
+  not_my_hop: {
+    meaning: 'source-routed to an address that is no node of the mesh',
+    advice: 'compare the mesh documents of the hosts: `lsr-agent status` prints their generations',
+  },
+  bad_hop: {
+    meaning: 'an entry of the source route is no unicast address',
+    advice: 'forged: see the sample',
+  },
+  loop: {
+    meaning: 'an address appears twice in the source route',
+    advice: 'forged: chains never repeat a hop',
+  },
+  unknown_path: {
+    meaning: 'a well-formed source route that is no path of this mesh',
+    advice: 'compare the mesh documents of the hosts; if they agree, it is forged',
+  },
+  route_mismatch: {
+    meaning: 'the hops so far are those of a path, what is ahead is not',
+    advice: 'compare the mesh documents of the hosts; if they agree, it is forged',
+  },
+  record_mismatch: {
+    meaning: 'what is ahead is a path, but the hops recorded so far are not the ones expected',
+    advice: 'a hop wrote another address, or it is forged: see the sample',
+  },
+  position: {
+    meaning: 'a path of this mesh, but at another hop than this one: a hop was skipped or repeated',
+    advice: 'look at the hop before: `lsr-agent paths --verdict skipped` names it',
+  },
+  reflect: {
+    meaning: 'the route leads back to its sender',
+    advice: 'forged, or a rule that chains a host to itself',
+  },
+  destination: {
+    meaning: 'the final destination is not one that the rules of this chain allow',
+    advice: 'compare the mesh documents of the hosts; if they agree, it is forged',
+  },
+  ttl: { meaning: 'the time to live ran out', advice: 'a routing loop, or traceroute through a chain' },
+  no_chain: {
+    meaning: 'a rule names a chain whose path is not in the tables',
+    advice: 'apply the mesh again; if it stays, report it with `lsr-agent status --json`',
+  },
+  has_options: {
+    meaning: 'a packet that belongs into a chain carries options of its own',
+    advice: 'a local program sets them; there is no room for both, and merging them is unsafe',
+  },
+  no_route: {
+    meaning: 'this host has no route to the next hop, or does not forward',
+    advice: '`ip route get NEXT-HOP`, and `sysctl net.ipv4.ip_forward`',
+  },
+  not_adjacent: {
+    meaning: 'the chain is strict and the next hop is not on a directly connected network',
+    advice: 'make the chain loose, or add an address of that network',
+  },
+  not_mesh: {
+    meaning: 'the route to the next hop leaves by an interface without the role mesh',
+    advice: 'give that interface the role mesh in agent.yaml, or correct the route',
+  },
+  too_big: {
+    meaning: "with the chain's options the packet exceeds the MTU of the way to the next hop",
+    advice: 'raise the MTU of the mesh by 40 bytes, or lower it on the senders; TCP is clamped by itself',
+  },
+  resize: {
+    meaning: 'the kernel could not make room for the options, or take them out',
+    advice:
+      'memory pressure, or a kind of segmentation offload that cannot be resized: `ethtool -K` can turn it off',
+  },
+};
