@@ -1,0 +1,117 @@
+import { formatPrefix } from './address.js';
+import { type Finding, makePointer, quote, suggest } from './finding.js';
+import {
+  ADDRESS_BYTES,
+  OPTION_BYTES_MAX,
+  ROUTE_AND_RECORD_MAX,
+  ROUTE_ENTRIES_MAX,
+  ROUTE_HEAD_BYTES,
+} from './limits.js';
+import { lookUp, type Mesh, type MeshChain } from './mesh.js';
+import { findOverlaps } from './overlap.js';
+import { describePath, type RenderedChain, renderMesh, resolveHops } from './render.js';
+
+/** Whether hops exist, stand once, and fit into an IPv4 header. */
+export function checkChains(mesh: Mesh): Finding[] {
+  return Object.entries(mesh.chains).flatMap(([name, chain]) => [
+    ...checkHops(mesh, name, chain),
+    ...checkBudget(name, chain),
+  ]);
+}
+
+/** Whether all that is rendered can be told apart, by id and on the wire. Only for a mesh that is right otherwise. */
+export function checkPaths(mesh: Mesh): Finding[] {
+  const { chains } = renderMesh(mesh);
+  return [...checkIds(chains), ...groupByPath(chains).flatMap(checkDestinations)];
+}
+
+function checkHops(mesh: Mesh, name: string, chain: MeshChain): Finding[] {
+  const first = new Map<string, string>();
+  const hops = resolveHops(mesh, chain);
+  return chain.hops.flatMap((word, index): Finding[] => {
+    const pointer = makePointer('chains', name, 'hops', index);
+    const service = lookUp(mesh.services, word);
+    if (!service && !lookUp(mesh.nodes, word)) {
+      const names = [...Object.keys(mesh.nodes), ...Object.keys(mesh.services ?? {})];
+      const message = `hop ${quote(word)} of chain ${quote(name)} is no node and no service${suggest(word, names)}`;
+      return [{ pointer, code: 'HOP_UNKNOWN', message }];
+    }
+    const node = hops[index]?.node ?? service?.nodes[0] ?? word;
+    const before = first.get(node);
+    if (before === undefined) {
+      first.set(node, word);
+      return [];
+    }
+    const twice =
+      before === word
+        ? `${quote(word)} twice`
+        : `node ${quote(node)} as ${quote(before)} and as ${quote(word)}`;
+    const message = `chain ${quote(name)} visits ${twice}; a source route can name a node once`;
+    return [{ pointer, code: 'HOP_REPEATED', message }];
+  });
+}
+
+function checkBudget(name: string, { hops, record = 0 }: MeshChain): Finding[] {
+  const route = ROUTE_HEAD_BYTES + ADDRESS_BYTES * hops.length;
+  const recordRoute = record > 0 ? ROUTE_HEAD_BYTES + ADDRESS_BYTES * record : 0;
+  if (route + recordRoute <= OPTION_BYTES_MAX) return [];
+  const parts = record > 0 ? ` (${route} for the source route, ${recordRoute} for Record Route)` : '';
+  const limit =
+    record > 0
+      ? `hops and record together can be ${ROUTE_AND_RECORD_MAX}, here they are ${hops.length} + ${record}`
+      : `a source route has at most ${ROUTE_ENTRIES_MAX} hops, here are ${hops.length}`;
+  const message = `chain ${quote(name)} needs ${route + recordRoute} option bytes${parts}, and IPv4 has ${OPTION_BYTES_MAX}: ${limit}`;
+  return [{ pointer: makePointer('chains', name, 'hops'), code: 'CHAIN_TOO_LONG', message }];
+}
+
+function checkIds(chains: readonly RenderedChain[]): Finding[] {
+  const names = new Map<number, string>();
+  const paths = new Map<number, { name: string; text: string }>();
+  return chains.flatMap(({ name, id, path }): Finding[] => {
+    const text = describePath(path);
+    const sameId = names.get(id);
+    const samePath = paths.get(path.id);
+    names.set(id, name);
+    paths.set(path.id, { name, text });
+    const at = { pointer: makePointer('chains', name), code: 'ID_COLLISION', part: 'key' } as const;
+    if (sameId !== undefined) {
+      const message = `the chain names ${quote(sameId)} and ${quote(name)} have the same number in the data path (${id}); rename one`;
+      return [{ ...at, message }];
+    }
+    if (samePath && samePath.text !== text) {
+      const message = `the paths of chains ${quote(samePath.name)} and ${quote(name)} have the same number in the data path (${path.id}); change "record" of one`;
+      return [{ ...at, message }];
+    }
+    return [];
+  });
+}
+
+function groupByPath(chains: readonly RenderedChain[]): RenderedChain[][] {
+  const groups = new Map<number, RenderedChain[]>();
+  for (const chain of chains) {
+    const group = groups.get(chain.path.id);
+    if (group) group.push(chain);
+    else groups.set(chain.path.id, [chain]);
+  }
+  return [...groups.values()];
+}
+
+/** Chains on one path: the destination is all that tells them apart on the wire. */
+function checkDestinations(chains: readonly RenderedChain[]): Finding[] {
+  const placed = chains.flatMap(({ name, destinations }, order) =>
+    destinations.map((prefix) => ({ name, order, prefix })),
+  );
+  const findings = new Map<string, Finding>();
+  for (const { item, others } of findOverlaps(placed)) {
+    const other = others.find(({ name }) => name !== item.name);
+    if (!other) continue;
+    const [first, second] = item.order < other.order ? [item, other] : [other, item];
+    const message =
+      `chains ${quote(first.name)} and ${quote(second.name)} have the same hops, mode and record, and both lead to ` +
+      `${formatPrefix(item.prefix)}: on the wire they could not be told apart. Use one chain, or change hops or record of one`;
+    const pointer = makePointer('chains', second.name);
+    if (!findings.has(pointer))
+      findings.set(pointer, { pointer, code: 'CHAINS_INDISTINGUISHABLE', message, part: 'key' });
+  }
+  return [...findings.values()];
+}

@@ -1,0 +1,74 @@
+import { formatAddress, isLinkLocal, isUnicast, parseAddress } from './address.js';
+import { checkChains, checkPaths } from './check-chains.js';
+import { checkRules } from './check-rules.js';
+import { type Finding, makePointer, quote, suggest } from './finding.js';
+import { lookUp, type Mesh } from './mesh.js';
+
+/** What the schema cannot say: whether names exist, addresses are hosts', chains fit and rules decide. */
+export function checkMeaning(mesh: Mesh): Finding[] {
+  const findings = [...checkNodes(mesh), ...checkServices(mesh), ...checkChains(mesh), ...checkRules(mesh)];
+  return findings.length > 0 ? findings : checkPaths(mesh);
+}
+
+function checkNodes(mesh: Mesh): Finding[] {
+  const owners = new Map<number, string>();
+  return Object.entries(mesh.nodes).flatMap(([name, node]) => {
+    const own = checkNodeAddress(name, node.address, makePointer('nodes', name, 'address'), owners);
+    const further = (node.addresses ?? []).map((text, index) =>
+      checkNodeAddress(name, text, makePointer('nodes', name, 'addresses', index), owners),
+    );
+    return [own, ...further].filter((finding) => finding !== null);
+  });
+}
+
+function checkNodeAddress(
+  node: string,
+  text: string,
+  pointer: string,
+  owners: Map<number, string>,
+): Finding | null {
+  const address = parseAddress(text);
+  if (address === null) {
+    const right = 'write four numbers from 0 to 255 without leading zeros, like 10.0.0.1';
+    return { pointer, code: 'ADDRESS_INVALID', message: `${quote(text)} is no IPv4 address; ${right}` };
+  }
+  if (!isUnicast(address) || isLinkLocal(address)) {
+    const right = 'a node needs one outside 0/8, 127/8, 169.254/16 and 224/3';
+    return {
+      pointer,
+      code: 'ADDRESS_MARTIAN',
+      message: `${formatAddress(address)} is no address of a host that can be routed to; ${right}`,
+    };
+  }
+  const owner = owners.get(address);
+  if (owner !== undefined) {
+    const message = `${formatAddress(address)} of node ${quote(node)} is already that of node ${quote(owner)}; each address stands once`;
+    return { pointer, code: 'ADDRESS_TAKEN', message };
+  }
+  owners.set(address, node);
+  return null;
+}
+
+function checkServices(mesh: Mesh): Finding[] {
+  return Object.entries(mesh.services ?? {}).flatMap(([name, service]) => {
+    const findings: Finding[] = [];
+    if (lookUp(mesh.nodes, name)) {
+      const message = `service ${quote(name)} has the name of a node; a hop ${quote(name)} could mean either, so rename one`;
+      findings.push({ pointer: makePointer('services', name), code: 'NAME_AMBIGUOUS', message, part: 'key' });
+    }
+    service.nodes.forEach((node, index) => {
+      if (lookUp(mesh.nodes, node)) return;
+      const message = `service ${quote(name)} runs on ${quote(node)}, which is no node${suggest(node, Object.keys(mesh.nodes))}`;
+      findings.push({
+        pointer: makePointer('services', name, 'nodes', index),
+        code: 'NODE_UNKNOWN',
+        message,
+      });
+    });
+    if (service.nodes.length > 1) {
+      const message = `service ${quote(name)} has ${service.nodes.length} nodes; several are not supported yet, name one`;
+      findings.push({ pointer: makePointer('services', name, 'nodes'), code: 'NOT_SUPPORTED', message });
+    }
+    return findings;
+  });
+}

@@ -1,0 +1,30 @@
+/** Bytes of an IPv4 header without options; IHL is at most 15 words, which leaves 40 for options (RFC 791 §3.1). */
+export const BASE_HEADER_BYTES = 20;
+export const OPTION_BYTES_MAX = 40;
+
+/** Type, length and pointer of a source route or Record Route; then come addresses of 4 bytes. */
+export const ROUTE_HEAD_BYTES = 3;
+export const ADDRESS_BYTES = 4;
+
+/** Entries of a source route that is alone; with Record Route, entries and slots together. */
+export const ROUTE_ENTRIES_MAX = 9;
+export const ROUTE_AND_RECORD_MAX = 8;
+
+/** Record Route slots beside a source route of one entry. */
+export const RECORD_SLOTS_MAX = 7;
+
+/** IP MTU of Ethernet, bytes. */
+export const ETHERNET_MTU = 1500;
+
+/** IPv4 and TCP header without options, which an MSS never counts (RFC 9293 §3.7.1). */
+export const TCP_IP_HEADER_BYTES = 40;
+
+export const NAME_LENGTH_MAX = 63;
+
+export const DOCUMENT_BYTES_MAX = 1024 * 1024;
+/** Maps and lists within each other; a mesh document needs 5. */
+export const DOCUMENT_DEPTH_MAX = 32;
+/** Values that aliases may add to a document. */
+export const ALIAS_VALUES_MAX = 10_000;
+/** Problems told of one document. */
+export const PROBLEMS_MAX = 100;

@@ -1,0 +1,128 @@
+import { type Static, Type } from 'typebox';
+import { NAME_LENGTH_MAX, RECORD_SLOTS_MAX } from './limits.js';
+
+export const namePattern = `^[a-z0-9][a-z0-9._-]{0,${NAME_LENGTH_MAX - 1}}$`;
+export const portRangePattern = '^[0-9]{1,5}-[0-9]{1,5}$';
+
+/** IANA protocol numbers that have a name in a mesh document. */
+export const protocolNumbers = { tcp: 6, udp: 17, icmp: 1, sctp: 132, gre: 47, esp: 50, ah: 51 } as const;
+export type ProtocolName = keyof typeof protocolNumbers;
+
+export const origins = ['edge', 'local', 'mesh'] as const;
+/** Where a packet to classify comes from: an edge port, a socket of this host, a mesh port. */
+export type Origin = (typeof origins)[number];
+
+/** Words that the design has and this version has not; they are told apart from mistakes. */
+export const planned = {
+  values: { function: ['stack', 'inline', 'tap', 'terminate'], return: ['symmetric'] },
+  keys: ['cgroup', 'integrity', 'legs'],
+} as const;
+
+const closed = { additionalProperties: false } as const;
+const words = <T extends string>(values: readonly T[], description: string) =>
+  Type.Unsafe<T>({ type: 'string', enum: [...values], description });
+
+const nameRule = `lower-case letters, digits, ".", "_" and "-", at most ${NAME_LENGTH_MAX}, first a letter or digit`;
+const Name = Type.String({ pattern: namePattern, description: nameRule });
+const Port = Type.Union([
+  Type.Integer({ minimum: 0, maximum: 65535 }),
+  Type.String({ pattern: portRangePattern }),
+]);
+const Ports = Type.Array(Port, { minItems: 1, description: 'port numbers or ranges like "8000-8999"' });
+const PrefixText = Type.String({ description: 'IPv4 prefix like 10.9.0.0/24, or an address' });
+
+const Node = Type.Object(
+  {
+    address: Type.String({ description: 'the IPv4 address that stands for the node in source routes' }),
+    addresses: Type.Optional(
+      Type.Array(Type.String(), {
+        description: 'further IPv4 addresses of the host; Record Route is read by them',
+      }),
+    ),
+  },
+  { ...closed, title: 'node' },
+);
+
+const Service = Type.Object(
+  {
+    nodes: Type.Array(Type.String(), { minItems: 1, description: 'where it runs; one node in this version' }),
+    function: words(['transit'], 'transit: packets pass the host with their source route'),
+  },
+  { ...closed, title: 'service' },
+);
+
+const Chain = Type.Object(
+  {
+    hops: Type.Array(Type.String(), { minItems: 1, description: 'names of nodes or services, in order' }),
+    mode: Type.Optional(
+      words(['loose', 'strict'], 'strict: each hop is a direct neighbour of the one before'),
+    ),
+    record: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: RECORD_SLOTS_MAX,
+        description: 'Record Route slots; 0 writes none',
+      }),
+    ),
+    return: Type.Optional(words(['direct'], 'direct: answers take the routing table’s way')),
+  },
+  { ...closed, title: 'chain' },
+);
+
+const Match = Type.Object(
+  {
+    source: Type.Optional(PrefixText),
+    destination: Type.Optional(PrefixText),
+    protocol: Type.Optional(
+      Type.Union([
+        words(Object.keys(protocolNumbers) as ProtocolName[], 'a name'),
+        Type.Integer({ minimum: 0, maximum: 255 }),
+      ]),
+    ),
+    sourcePorts: Type.Optional(Ports),
+    destinationPorts: Type.Optional(Ports),
+    dscp: Type.Optional(Type.Integer({ minimum: 0, maximum: 63 })),
+    mark: Type.Optional(Type.Integer({ minimum: 0, maximum: 0xffffffff, description: 'fwmark' })),
+  },
+  { ...closed, title: 'match', description: 'what is not given is not looked at' },
+);
+
+const Rule = Type.Object(
+  {
+    name: Name,
+    at: Type.Array(Type.String(), { minItems: 1, description: 'nodes where the rule holds' }),
+    from: Type.Optional(
+      Type.Array(words(origins, 'a port or a local socket'), {
+        minItems: 1,
+        description: 'where packets come from; default edge and local',
+      }),
+    ),
+    priority: Type.Optional(
+      Type.Integer({ minimum: 0, maximum: 65535, description: 'lower first, as in ip rule; default 100' }),
+    ),
+    match: Match,
+    chain: Type.String(),
+  },
+  { ...closed, title: 'rule' },
+);
+
+/** The mesh document: what is checked in YAML, taken over HTTP, described in OpenAPI and typed here. */
+export const MeshSchema = Type.Object(
+  {
+    version: Type.Literal(1),
+    nodes: Type.Record(Name, Node, closed),
+    services: Type.Optional(Type.Record(Name, Service, closed)),
+    chains: Type.Record(Name, Chain, closed),
+    rules: Type.Array(Rule),
+  },
+  { ...closed, title: 'mesh document' },
+);
+
+export type Mesh = Static<typeof MeshSchema>;
+export type MeshRule = Mesh['rules'][number];
+export type MeshChain = Mesh['chains'][string];
+
+/** What a record has under a name; a name like `constructor` finds nothing by accident. */
+export function lookUp<T>(record: Record<string, T> | undefined, name: string): T | undefined {
+  return record && Object.hasOwn(record, name) ? record[name] : undefined;
+}

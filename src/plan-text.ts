@@ -1,0 +1,47 @@
+import { ADDRESS_BYTES, BASE_HEADER_BYTES } from './limits.js';
+import type { Leg, Plan } from './plan.js';
+
+/** A plan as text for people. */
+export function formatPlan(plan: Plan): string {
+  const flow = formatPacket(plan.packet);
+  if (plan.rule === null) {
+    return [`${flow} passes unchained: ${plan.reason}`, ...formatNearest(plan)].join('\n');
+  }
+  const { overhead, headerBytes, mtu, mss } = plan;
+  const clamped = mss === null ? '' : `; TCP MSS ${mss} at MTU ${mtu} (${mss + overhead} without a chain)`;
+  return [
+    `${flow} matches rule ${plan.rule}: chain ${plan.chain} (${plan.mode}), written at ${plan.at}`,
+    `IPv4 header ${headerBytes} bytes: ${BASE_HEADER_BYTES} + ${overhead} of options${clamped}`,
+    ...plan.legs.flatMap((leg, index) => formatLeg(leg, index + 1, plan.record)),
+    '',
+    `${plan.legs.at(-1)?.to} strips the options and sends it to ${plan.packet.to} as it was`,
+  ].join('\n');
+}
+
+function formatPacket({ from, to, protocol, sourcePort, destinationPort }: Plan['packet']): string {
+  const end = (address: string, port: number | null): string =>
+    port === null ? address : `${address}:${port}`;
+  return `${protocol ?? 'packet'} ${end(from, sourcePort)} → ${end(to, destinationPort)}`;
+}
+
+function formatNearest({ nearest }: Plan): string[] {
+  if (!nearest) return [];
+  const lines = nearest.differences.map(
+    ({ field, wanted, found }) => `  ${field} is ${found}, it wants ${wanted}`,
+  );
+  return [`nearest is rule ${nearest.rule}:`, ...lines];
+}
+
+function formatLeg(leg: Leg, number: number, slots: number): string[] {
+  const entries = leg.route.map((entry, index) =>
+    index === leg.pointer / ADDRESS_BYTES - 1 ? `[${entry}]` : entry,
+  );
+  const record = leg.recordRoute.length === 0 ? 'nothing' : leg.recordRoute.join(' ');
+  return [
+    '',
+    `${number}  ${leg.from} → ${leg.to}   destination ${leg.destination}`,
+    `   source route  pointer ${leg.pointer}, ${entries.join(' ')}`,
+    ...(slots > 0 ? [`   record route  ${leg.recordRoute.length} of ${slots} slots used: ${record}`] : []),
+    `   options       ${leg.options.replace(/.{8}(?=.)/g, '$& ')}`,
+  ];
+}

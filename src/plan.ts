@@ -1,0 +1,224 @@
+import { type Address, formatAddress, isUnicast, parseAddress } from './address.js';
+import { LsrError } from './errors.js';
+import { quote, suggest } from './finding.js';
+import {
+  ADDRESS_BYTES,
+  BASE_HEADER_BYTES,
+  ETHERNET_MTU,
+  ROUTE_HEAD_BYTES,
+  TCP_IP_HEADER_BYTES,
+} from './limits.js';
+import {
+  type Difference,
+  findDifferences,
+  matchRule,
+  type Packet,
+  parseProtocol,
+  protocolName,
+} from './match.js';
+import { lookUp, type Mesh, type Origin, origins, protocolNumbers } from './mesh.js';
+import { headerAt, type RenderedPath, renderMesh } from './render.js';
+
+export { formatPlan } from './plan-text.js';
+
+/** A packet as a user describes it. */
+export interface PlanRequest {
+  from: string;
+  to: string;
+  protocol?: string | number | undefined;
+  sourcePort?: number | undefined;
+  destinationPort?: number | undefined;
+  dscp?: number | undefined;
+  mark?: number | undefined;
+  /** The node where it enters the mesh; default the node whose address `from` is, else whichever has a rule. */
+  at?: string | undefined;
+  /** Default local where `from` is an address of that node, else edge. */
+  origin?: Origin | undefined;
+}
+
+/** What travels from one hop to the next. */
+export interface Leg {
+  from: string;
+  to: string;
+  /** IPv4 destination while on this leg. */
+  destination: string;
+  /** Of the source route. */
+  pointer: number;
+  /** All option bytes, hex. */
+  options: string;
+  /** Entries of the source route. */
+  route: string[];
+  /** Addresses recorded in Record Route so far. */
+  recordRoute: string[];
+}
+
+export interface Plan {
+  packet: {
+    from: string;
+    to: string;
+    protocol: string | null;
+    sourcePort: number | null;
+    destinationPort: number | null;
+    dscp: number;
+    mark: number;
+    origin: Origin;
+  };
+  /** The node that classifies it. */
+  at: string | null;
+  /** null: the packet passes unchained, and `reason` says why. */
+  rule: string | null;
+  chain: string | null;
+  mode: 'loose' | 'strict' | null;
+  reason: string | null;
+  /** The rule that differs least, where none matches. */
+  nearest: { rule: string; differences: Difference[] } | null;
+  /** Option bytes in each packet. */
+  overhead: number;
+  headerBytes: number;
+  mtu: number;
+  /** The largest TCP MSS that fits the MTU; null for other protocols. */
+  mss: number | null;
+  /** Record Route slots. */
+  record: number;
+  legs: Leg[];
+}
+
+/** What happens to one packet. Throws USAGE for one that cannot be. */
+export function planPacket(mesh: Mesh, request: PlanRequest): Plan {
+  const packet = readPacket(mesh, request);
+  const rule = matchRule(mesh, packet);
+  const chain = rule && renderMesh(mesh).chains.find(({ name }) => name === rule.chain);
+  const path = chain?.path ?? null;
+  const overhead = path?.options.length ?? 0;
+  const at = packet.at ?? rule?.at[0] ?? null;
+  const missed = rule ? { reason: null, nearest: null } : explainMiss(mesh, packet);
+  return {
+    packet: describePacket(packet),
+    at,
+    rule: rule?.name ?? null,
+    chain: rule?.chain ?? null,
+    mode: path?.mode ?? null,
+    ...missed,
+    overhead,
+    headerBytes: BASE_HEADER_BYTES + overhead,
+    mtu: ETHERNET_MTU,
+    mss: packet.protocol === protocolNumbers.tcp ? ETHERNET_MTU - TCP_IP_HEADER_BYTES - overhead : null,
+    record: path?.record ?? 0,
+    legs: path && at !== null ? makeLegs(path, at, packet.destination) : [],
+  };
+}
+
+function readPacket(mesh: Mesh, request: PlanRequest): Packet {
+  const source = readAddress('from', request.from);
+  const destination = readAddress('to', request.to);
+  const owner = findOwner(mesh, source);
+  const at = request.at ?? owner;
+  if (at !== null && !lookUp(mesh.nodes, at)) {
+    throw new LsrError(
+      'USAGE',
+      `at is ${quote(at)}, which is no node${suggest(at, Object.keys(mesh.nodes))}`,
+    );
+  }
+  const origin = request.origin ?? (owner !== null && owner === at ? 'local' : 'edge');
+  if (!origins.includes(origin)) {
+    throw new LsrError('USAGE', `origin is ${quote(origin)}; it must be one of ${origins.join(', ')}`);
+  }
+  return {
+    source,
+    destination,
+    protocol: readProtocol(request.protocol),
+    sourcePort: readNumber('sourcePort', request.sourcePort, 65535),
+    destinationPort: readNumber('destinationPort', request.destinationPort, 65535),
+    dscp: readNumber('dscp', request.dscp, 63) ?? 0,
+    mark: readNumber('mark', request.mark, 0xffffffff) ?? 0,
+    origin,
+    at,
+  };
+}
+
+function readAddress(name: string, text: string): Address {
+  const address = parseAddress(text);
+  if (address !== null) return address;
+  throw new LsrError('USAGE', `${name} is ${quote(text)}; write an IPv4 address like 10.1.0.10`);
+}
+
+function readProtocol(protocol: string | number | undefined): number | null {
+  if (protocol === undefined) return null;
+  const number = parseProtocol(protocol);
+  if (number !== null && Number.isInteger(number) && number >= 0 && number <= 255) return number;
+  const names = Object.keys(protocolNumbers).join(', ');
+  throw new LsrError('USAGE', `protocol is ${quote(protocol)}; write ${names} or a number from 0 to 255`);
+}
+
+function readNumber(name: string, value: number | undefined, maximum: number): number | null {
+  if (value === undefined) return null;
+  if (Number.isInteger(value) && value >= 0 && value <= maximum) return value;
+  throw new LsrError('USAGE', `${name} is ${value}; write a whole number from 0 to ${maximum}`);
+}
+
+function findOwner(mesh: Mesh, address: Address): string | null {
+  const owner = Object.entries(mesh.nodes).find(([, node]) =>
+    [node.address, ...(node.addresses ?? [])].some((text) => parseAddress(text) === address),
+  );
+  return owner?.[0] ?? null;
+}
+
+function explainMiss(mesh: Mesh, packet: Packet): Pick<Plan, 'reason' | 'nearest'> {
+  if (!isUnicast(packet.destination)) {
+    const reason = `${formatAddress(packet.destination)} is no address of one host, and chains lead to one`;
+    return { reason, nearest: null };
+  }
+  const [first, ...others] = mesh.rules.map(({ name }) => name);
+  if (first === undefined) return { reason: 'the mesh has no rules', nearest: null };
+  const compared = mesh.rules.map((rule) => ({
+    rule: rule.name,
+    differences: findDifferences(rule, packet),
+  }));
+  const nearest = compared.reduce((best, other) =>
+    other.differences.length < best.differences.length ? other : best,
+  );
+  const reason =
+    others.length === 0 ? 'the only rule does not match' : `none of ${mesh.rules.length} rules matches`;
+  return { reason, nearest };
+}
+
+function describePacket(packet: Packet): Plan['packet'] {
+  const { source, destination, protocol, sourcePort, destinationPort, dscp, mark, origin } = packet;
+  return {
+    from: formatAddress(source),
+    to: formatAddress(destination),
+    protocol: protocol === null ? null : protocolName(protocol),
+    sourcePort,
+    destinationPort,
+    dscp,
+    mark,
+    origin,
+  };
+}
+
+function makeLegs(path: RenderedPath, at: string, destination: Address): Leg[] {
+  return path.hops.map((hop, index) => {
+    const header = headerAt(path, index + 1, destination);
+    const bytes = Buffer.from(header.options);
+    const route = readOption(bytes, 0);
+    const record = path.record > 0 ? readOption(bytes, route.length) : null;
+    return {
+      from: path.hops[index - 1]?.node ?? at,
+      to: hop.node,
+      destination: formatAddress(header.destination),
+      pointer: route.pointer,
+      options: bytes.toString('hex'),
+      route: route.addresses,
+      recordRoute: record ? record.addresses.slice(0, record.pointer / ADDRESS_BYTES - 1) : [],
+    };
+  });
+}
+
+function readOption(bytes: Buffer, at: number): { length: number; pointer: number; addresses: string[] } {
+  const [, length = 0, pointer = 0] = bytes.subarray(at);
+  const count = (length - ROUTE_HEAD_BYTES) / ADDRESS_BYTES;
+  const addresses = Array.from({ length: count }, (_, i) =>
+    formatAddress(bytes.readUInt32BE(at + ROUTE_HEAD_BYTES + ADDRESS_BYTES * i)),
+  );
+  return { length, pointer, addresses };
+}
