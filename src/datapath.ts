@@ -1,0 +1,190 @@
+import { existsSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Maps } from './apply.js';
+import { type AttachedAs, attachPort, type Direction, detachStale, directions } from './attach.js';
+import { decode, decodeIndex, encode, encodeIndex } from './codec.js';
+import { tableNames } from './entries.js';
+import { LsrError } from './errors.js';
+import { makeFolder } from './folder.js';
+import type { Port } from './interfaces.js';
+import { digest, enums } from './layout.js';
+import { describeLayout } from './layout-source.js';
+import { type BpfMap, type BpfObject, type BpfProgram, loadNative } from './native.js';
+
+const mapNames = [...tableNames, 'state', 'interfaces', 'counters', 'flows', 'deviations', 'events'] as const;
+type MapName = (typeof mapNames)[number];
+
+/** The programs and tables of this host, in the kernel and pinned under one folder. Owns their handles. */
+export interface Datapath {
+  maps: Record<MapName, BpfMap> & Maps;
+  programs: Record<Direction, BpfProgram>;
+  /** By port: how its programs hang there. */
+  attached: Map<string, AttachedAs>;
+  /** Fills `interfaces`, without attaching anything. */
+  setPorts(ports: readonly Port[]): void;
+  /** Puts the programs on the ports, in place of older ones, and takes them off all others. */
+  attach(ports: readonly Port[]): void;
+  close(): void;
+}
+
+export const objectFile = fileURLToPath(new URL('../build/bpf/lsr.bpf.o', import.meta.url));
+
+/** Loads the programs; tables that are pinned from before are taken over with what is in them. */
+export function openDatapath(folder: string): Datapath {
+  checkLayout();
+  makePinFolders(folder);
+  const native = loadNative();
+  const object = native.openObject(objectFile);
+  try {
+    for (const name of mapNames) {
+      if (existsSync(mapPin(folder, name))) reuseMap(object, folder, name);
+    }
+    loadObject(object);
+    const maps = Object.fromEntries(mapNames.map((name) => [name, object.map(name)])) as Datapath['maps'];
+    for (const name of mapNames) {
+      if (!existsSync(mapPin(folder, name))) maps[name].pin(mapPin(folder, name));
+    }
+    const programs = { ingress: object.program('lsr_ingress'), egress: object.program('lsr_egress') };
+    return makeDatapath(folder, object, maps, programs);
+  } catch (error) {
+    object.close();
+    throw error;
+  }
+}
+
+/** Takes programs, tables and pins away; what a host was before lsr-agent. Returns what was there. */
+export function removeDatapath(folder: string): string[] {
+  const removed: string[] = [];
+  if (!existsSync(folder)) return removed;
+  removed.push(...detachStale(linkFolder(folder), new Set()));
+  for (const sub of [linkFolder(folder), mapFolder(folder)]) {
+    if (!existsSync(sub)) continue;
+    for (const name of readdirSync(sub)) {
+      unlinkSync(join(sub, name));
+      removed.push(join(sub, name));
+    }
+    rmdirSync(sub);
+  }
+  rmdirSync(folder);
+  return removed;
+}
+
+const mapFolder = (folder: string): string => join(folder, 'maps');
+const linkFolder = (folder: string): string => join(folder, 'links');
+const mapPin = (folder: string, name: string): string => join(mapFolder(folder), name);
+
+function checkLayout(): void {
+  if (!existsSync(objectFile)) {
+    throw new LsrError('LAYOUT_STALE', `${objectFile} is missing: run \`npm run setup\``);
+  }
+  const found = describeLayout(loadNative().btfTypes(objectFile)).digest;
+  if (found !== digest) {
+    throw new LsrError(
+      'LAYOUT_STALE',
+      `${objectFile} has layout ${found.slice(0, 12)}, this agent was built for ${digest.slice(0, 12)}: run \`npm run build\``,
+    );
+  }
+}
+
+function makePinFolders(folder: string): void {
+  try {
+    makeFolder(mapFolder(folder), 0o700);
+    makeFolder(linkFolder(folder), 0o700);
+  } catch (error) {
+    throw new LsrError(
+      'PRIVILEGES',
+      `${folder} cannot be made: ${(error as Error).message}. Is bpffs mounted (mount -t bpf bpf /sys/fs/bpf) and are you root?`,
+    );
+  }
+}
+
+function reuseMap(object: BpfObject, folder: string, name: MapName): void {
+  try {
+    object.reusePinned(name, mapPin(folder, name));
+  } catch (error) {
+    throw new LsrError(
+      'LAYOUT_STALE',
+      `table ${name} pinned under ${folder} is of another version: ${(error as Error).message}. ` +
+        '`lsr-agent unload --config FILE` removes it; the chains stop until the daemon runs again.',
+    );
+  }
+}
+
+function loadObject(object: BpfObject): void {
+  try {
+    object.load();
+  } catch (error) {
+    const { code, log, message } = error as Error & { code?: string; log?: string };
+    if (code === 'EPERM') {
+      throw new LsrError(
+        'PRIVILEGES',
+        `the kernel does not let this user load BPF programs: CAP_BPF and CAP_NET_ADMIN are needed (${message})`,
+      );
+    }
+    const tail = (log ?? '').trim().split('\n').slice(-20).join('\n');
+    throw new LsrError('KERNEL', `the kernel refused the programs: ${message}\n${tail}`, { log });
+  }
+}
+
+function makeDatapath(
+  folder: string,
+  object: BpfObject,
+  maps: Datapath['maps'],
+  programs: Record<Direction, BpfProgram>,
+): Datapath {
+  const attached: Datapath['attached'] = new Map();
+  return {
+    maps,
+    programs,
+    attached,
+    setPorts: (ports) => writePorts(maps.interfaces, ports),
+    attach(ports) {
+      for (const port of ports) {
+        for (const direction of directions) {
+          attached.set(port.name, attachPort(linkFolder(folder), programs[direction], port.link, direction));
+        }
+      }
+      detachStale(linkFolder(folder), new Set(ports.map(({ name }) => name)));
+    },
+    close() {
+      for (const handle of [...Object.values(maps), ...Object.values(programs), object]) handle.close();
+    },
+  };
+}
+
+/** A port keeps the counters it had under its name, also with a new ifindex. */
+function writePorts(map: BpfMap, ports: readonly Port[]): void {
+  const present = readPorts(map);
+  const slots = new Map(present.map(({ name, slot }) => [name, slot]));
+  const free = Array.from({ length: enums.lsr_limits.LSR_INTERFACES_MAX }, (_, i) => i);
+  for (const { name, link, role, options } of ports) {
+    const slot = slots.get(name) ?? free.find((candidate) => ![...slots.values()].includes(candidate));
+    if (slot === undefined) {
+      throw new LsrError('CAPACITY', `an agent manages at most ${free.length} interfaces`);
+    }
+    slots.set(name, slot);
+    map.put(
+      encodeIndex(link.index),
+      encode('lsr_interface', {
+        role: enums.lsr_role[role === 'edge' ? 'LSR_ROLE_EDGE' : 'LSR_ROLE_MESH'],
+        options: enums.lsr_options_policy[options === 'strip' ? 'LSR_OPTIONS_STRIP' : 'LSR_OPTIONS_DROP'],
+        slot,
+        mtu: link.mtu,
+        address: link.addresses[0] ?? 0,
+        name,
+      }),
+    );
+  }
+  const wanted = new Set(ports.map(({ link }) => link.index));
+  for (const { index } of present) if (!wanted.has(index)) map.delete(encodeIndex(index));
+}
+
+/** The ports as the kernel side knows them. */
+export function readPorts(map: BpfMap): { index: number; name: string; slot: number }[] {
+  const { keys, values, count } = map.entries();
+  return Array.from({ length: count }, (_, i) => {
+    const { name, slot } = decode('lsr_interface', values, i * map.info.valueSize);
+    return { index: decodeIndex(keys, i * 4), name, slot };
+  });
+}

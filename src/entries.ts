@@ -1,0 +1,183 @@
+import { type Address, type Prefix, parseAddress } from './address.js';
+import { encode, encodeIndex, type Struct } from './codec.js';
+import { LsrError } from './errors.js';
+import { enums } from './layout.js';
+import type { Mesh } from './mesh.js';
+import { headerAt, type Rendered, type RenderedPath } from './render.js';
+import { renderRules } from './tuples.js';
+
+/** Key bytes (latin1) -> value bytes. */
+export type Table = Map<string, Buffer>;
+
+export const tableNames = [
+  'addresses',
+  'paths',
+  'destinations',
+  'hops',
+  'chains',
+  'rules',
+  'tuples',
+] as const;
+export type TableName = (typeof tableNames)[number];
+export type Tables = Record<TableName, Table>;
+
+/** What belongs to this host and not to the mesh. */
+export interface Host {
+  node: string;
+  /** Smallest MTU of the mesh ports, bytes. */
+  mtu: number;
+  /** All its own addresses, whether in the mesh document or not. */
+  addresses: readonly Address[];
+}
+
+/** What is written with a change: `set` is the one that is not in force. */
+export interface Version {
+  set: 0 | 1;
+  generation: number;
+}
+
+export interface Entries {
+  tables: Tables;
+  /** How many tuples the set has. */
+  tuples: number;
+  address: Address;
+}
+
+/** Everything this host's data path needs of a mesh, as bytes. Pure. */
+export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version: Version): Entries {
+  const local = mesh.rules.filter((rule) => rule.at.includes(host.node));
+  const chains = rendered.chains.filter((chain) => local.some((rule) => rule.chain === chain.name));
+  const visited = rendered.paths.filter((path) => path.hops.some((hop) => hop.node === host.node));
+  const ended = rendered.chains.filter((chain) => chain.path.hops.at(-1)?.node === host.node);
+  const rules = renderRules(local, new Map(chains.map((chain) => [chain.name, chain.id])), version.set);
+  const ids = new Map(chains.map((chain) => [chain.path.id, chain.path]));
+
+  return {
+    address: nodeAddress(mesh, host.node),
+    tuples: rules.tuples.size,
+    tables: {
+      addresses: addressTable(mesh, host),
+      paths: table([...ids.values()].map((path) => pathEntry(path, host.mtu))),
+      destinations: table(
+        ended.flatMap((chain) =>
+          chain.destinations.map((prefix) =>
+            destinationEntry(chain.path.id, chain.id, prefix, version.generation),
+          ),
+        ),
+      ),
+      hops: table(visited.flatMap((path) => hopEntries(path, version.generation))),
+      chains: table(
+        chains.map((chain) => [
+          encode('lsr_chain_key', { chain: chain.id, set: version.set }),
+          encode('lsr_chain', { path: chain.path.id, generation: version.generation }),
+        ]),
+      ),
+      rules: rules.rules,
+      tuples: rules.tuples,
+    },
+  };
+}
+
+type Entry = [key: Buffer, value: Buffer];
+
+const table = (entries: readonly Entry[]): Table =>
+  new Map(entries.map(([key, value]) => [key.toString('latin1'), value]));
+
+function nodeAddress(mesh: Mesh, node: string): Address {
+  const address = parseAddress(mesh.nodes[node]?.address ?? '');
+  if (address === null) {
+    const known = Object.keys(mesh.nodes).join(', ');
+    throw new LsrError(
+      'MESH_INVALID',
+      `this host is node "${node}" (agent.yaml), but the mesh has only ${known}`,
+    );
+  }
+  return address;
+}
+
+function addressTable(mesh: Mesh, host: Host): Table {
+  const { LSR_OWNER_NODE, LSR_OWNER_SELF } = enums.lsr_owner;
+  const nodes = Object.values(mesh.nodes).map((node) => parseAddress(node.address));
+  const self = [nodeAddress(mesh, host.node), ...host.addresses];
+  const owners = new Map<Address, number>();
+  for (const address of nodes) if (address !== null) owners.set(address, LSR_OWNER_NODE);
+  for (const address of self) owners.set(address, LSR_OWNER_SELF);
+  return table([...owners].map(([address, owner]) => [addressKey(address), encodeIndex(owner)]));
+}
+
+function addressKey(address: Address): Buffer {
+  const key = Buffer.alloc(4);
+  key.writeUInt32BE(address);
+  return key;
+}
+
+function pathEntry(path: RenderedPath, mtu: number): Entry {
+  const first = path.hops[0];
+  if (!first) throw new LsrError('INTERNAL', `path ${path.id} has no hops`);
+  const value: Struct<'lsr_path'> = {
+    options: path.options,
+    first: first.address,
+    length: path.options.length,
+    destination: path.destinationOffset,
+    strict: path.mode === 'strict' ? 1 : 0,
+    unused: 0,
+    mss: mtu - 40 - path.options.length,
+    unused2: 0,
+  };
+  return [encodeIndex(path.id), encode('lsr_path', value)];
+}
+
+function destinationEntry(path: number, chain: number, prefix: Prefix, generation: number): Entry {
+  return [
+    encode('lsr_destination_key', { prefixLength: 32 + prefix.length, path, destination: prefix.address }),
+    encode('lsr_destination', { chain, generation }),
+  ];
+}
+
+/** All positions of a path: a packet that is right at another hop is told from one that is nowhere right. */
+function hopEntries(path: RenderedPath, generation: number): Entry[] {
+  return path.hops.flatMap((hop, index) => {
+    const value = encode('lsr_hop', {
+      address: hop.address,
+      next: path.hops[index + 1]?.address ?? 0,
+      path: path.id,
+      generation,
+    });
+    return hopKeys(path, index + 1).map((key): Entry => [key, value]);
+  });
+}
+
+/** The whole key and, where they say anything, its two parts. */
+function hopKeys(path: RenderedPath, position: number): Buffer[] {
+  const { LSR_PART_AHEAD, LSR_PART_RECORDED, LSR_PART_WHOLE } = enums.lsr_part;
+  const options = Buffer.from(headerAt(path, position, 0).options);
+  const known = Array.from({ length: path.hops.length - 1 }, (_, i) => options.readUInt32BE(3 + 4 * i));
+  const passed = position - 1;
+  const key = (part: number, route: number[]) =>
+    encode('lsr_hop_key', {
+      type: options[0] ?? 0,
+      length: options[1] ?? 0,
+      pointer: options[2] ?? 0,
+      record: path.record > 0 ? 3 + 4 * path.record : 0,
+      part,
+      route,
+    });
+  const keys = [key(LSR_PART_WHOLE, known)];
+  if (passed > 0) {
+    keys.push(
+      key(
+        LSR_PART_RECORDED,
+        known.map((entry, i) => (i < passed ? entry : 0)),
+      ),
+    );
+  }
+  if (passed < known.length) {
+    keys.push(
+      key(
+        LSR_PART_AHEAD,
+        known.map((entry, i) => (i < passed ? 0 : entry)),
+      ),
+    );
+  }
+  return keys;
+}
