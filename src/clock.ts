@@ -1,0 +1,17 @@
+import { readFileSync } from 'node:fs';
+
+/** One moment on both clocks: the kernel side stamps with CLOCK_BOOTTIME, people read wall time. */
+export interface Clock {
+  bootNs: bigint;
+  wallMs: number;
+}
+
+/** /proc/uptime counts CLOCK_BOOTTIME, to 10 ms (fs/proc/uptime.c). */
+export function readClock(): Clock {
+  const [seconds = '0'] = readFileSync('/proc/uptime', 'latin1').split(' ');
+  return { bootNs: BigInt(Math.round(Number(seconds) * 1000)) * 1_000_000n, wallMs: Date.now() };
+}
+
+export function toWallTime(clock: Clock, ns: bigint): string {
+  return new Date(clock.wallMs - Number((clock.bootNs - ns) / 1_000_000n)).toISOString();
+}

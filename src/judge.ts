@@ -1,0 +1,107 @@
+import { type Address, formatAddress, parseAddress } from './address.js';
+import type { Intent } from './audit.js';
+import { enums } from './layout.js';
+import { reasons } from './reasons.js';
+import type { RouteEntry, Verdict } from './record.js';
+import type { RenderedPath } from './render.js';
+
+/** What the kernel saw of a flow, and why it let it end or dropped it. */
+export interface Evidence {
+  chain: number;
+  path: number;
+  /** enum lsr_reason: ended, or the drop. */
+  reason: number;
+  /** Record Route as it arrived. */
+  record: readonly Address[];
+  /** The IPv4 destination of the packet as it arrived. */
+  hop: Address;
+  /** Its options as they arrived. */
+  options: Uint8Array;
+}
+
+export interface Judgement {
+  chain: string | null;
+  expected: RouteEntry[];
+  recorded: RouteEntry[];
+  verdict: Verdict;
+  reasons: string[];
+}
+
+/**
+ * Compares the way a flow went with the way it was meant to go.
+ *   complete   all hops of the path, in order, and Record Route names no one else
+ *   detour     all hops, but Record Route names an address of none of them
+ *   skipped    a path of the mesh that arrived at another hop than its turn
+ *   truncated  a source route used up before the last hop stripped it
+ *   forged     a source route that is no path of the mesh
+ */
+export function judgeFlow(intents: readonly Intent[], evidence: Evidence): Judgement {
+  const chains = intents.flatMap(({ rendered }) => rendered.chains);
+  const chain =
+    chains.find(({ id, path }) => id === evidence.chain && path.id === evidence.path) ??
+    chains.find(({ path }) => path.id === evidence.path);
+  const recorded = [...readRoute(evidence.options), evidence.hop].map((address) => resolve(intents, address));
+  return {
+    chain: chain?.name ?? null,
+    expected: (chain?.path.hops ?? []).map(({ node, address }) => ({
+      node,
+      address: formatAddress(address),
+    })),
+    recorded,
+    ...decide(intents, chain?.path, evidence),
+  };
+}
+
+function decide(
+  intents: readonly Intent[],
+  path: RenderedPath | undefined,
+  evidence: Evidence,
+): { verdict: Verdict; reasons: string[] } {
+  const name = reasons[evidence.reason]?.name ?? 'unknown';
+  switch (evidence.reason) {
+    case enums.lsr_reason.LSR_ENDED: {
+      const strangers = findStrangers(intents, path, evidence.record);
+      if (strangers.length === 0) return { verdict: 'complete', reasons: [] };
+      return {
+        verdict: 'detour',
+        reasons: strangers.map((address) => `record_route:${formatAddress(address)}`),
+      };
+    }
+    case enums.lsr_reason.LSR_DROP_POSITION:
+      return { verdict: 'skipped', reasons: [name] };
+    case enums.lsr_reason.LSR_DROP_EXHAUSTED:
+      return { verdict: 'truncated', reasons: [name] };
+    default:
+      return { verdict: 'forged', reasons: [name] };
+  }
+}
+
+/** Record Route addresses that belong to no hop of the path. */
+function findStrangers(
+  intents: readonly Intent[],
+  path: RenderedPath | undefined,
+  record: readonly Address[],
+): Address[] {
+  const nodes = new Set((path?.hops ?? []).map(({ node }) => node));
+  return record.filter((address) => !nodes.has(resolve(intents, address).node ?? ''));
+}
+
+function resolve(intents: readonly Intent[], address: Address): RouteEntry {
+  for (const { mesh } of intents) {
+    for (const [node, { address: own, addresses = [] }] of Object.entries(mesh.nodes)) {
+      if ([own, ...addresses].some((text) => parseAddress(text) === address)) {
+        return { node, address: formatAddress(address) };
+      }
+    }
+  }
+  return { node: null, address: formatAddress(address) };
+}
+
+/** The entries of the source route before its pointer: what the hops recorded (RFC 791 §3.1). */
+function readRoute(options: Uint8Array): Address[] {
+  const view = Buffer.from(options);
+  const end = Math.min(view[1] ?? 0, view.length, (view[2] ?? 4) - 1);
+  const addresses: Address[] = [];
+  for (let at = 3; at + 4 <= end; at += 4) addresses.push(view.readUInt32BE(at));
+  return addresses;
+}

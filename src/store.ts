@@ -1,0 +1,205 @@
+import { resolve } from 'node:path';
+import type { Prefix } from './address.js';
+import { LsrError } from './errors.js';
+import { columns, type PathColumns, toColumns, toRecord } from './path-row.js';
+import type { FlowRow, PathsPage, Verdict } from './record.js';
+import { type Connection, openDatabase, type Statement, storeError } from './store-file.js';
+
+/** What a query may ask; all of it is answered in SQL. `until` cuts by first sight, so a flow that overlaps the span is found. */
+export interface PathFilter {
+  chain?: string | undefined;
+  source?: Prefix | undefined;
+  destination?: Prefix | undefined;
+  verdict?: Verdict | undefined;
+  since?: Date | undefined;
+  until?: Date | undefined;
+  cursor?: string | undefined;
+  limit: number;
+}
+
+/** How much of one kernel flow entry is already in the records; `id` is the entry's key in hex. */
+export interface Baseline {
+  id: string;
+  packets: bigint;
+  bytes: bigint;
+  firstSeen: bigint;
+}
+
+export interface BaselineChanges {
+  kept: readonly Baseline[];
+  gone: readonly string[];
+}
+
+export interface StoreOptions {
+  /** Upper bound of the database file; beyond it writing fails as on a full disk. */
+  maxBytes?: number;
+}
+
+/** Opens the audit store, makes it where there is none, and moves a corrupt one aside (`movedAside`). */
+export function openStore(file: string, options: StoreOptions = {}): Store {
+  const path = resolve(file);
+  const { connection, movedAside } = openDatabase(path);
+  if (options.maxBytes !== undefined) {
+    const { page_size: pageSize } = connection.prepare('PRAGMA page_size').get() as { page_size: number };
+    connection.exec(`PRAGMA max_page_count = ${Math.ceil(options.maxBytes / pageSize)}`);
+  }
+  return new Store(path, connection, movedAside);
+}
+
+/** Path records in SQLite. Synchronous; every failure is an LsrError STORE that names file and reason. */
+export class Store {
+  readonly file: string;
+  /** Where a corrupt file went when this store was opened, or null. */
+  readonly movedAside: string | null;
+  readonly #connection: Connection;
+  readonly #upsert: Statement;
+  readonly #addTotal: Statement;
+  readonly #keep: Statement;
+  readonly #forget: Statement;
+  readonly #queries = new Map<string, Statement>();
+
+  constructor(file: string, connection: Connection, movedAside: string | null) {
+    this.file = file;
+    this.movedAside = movedAside;
+    this.#connection = connection;
+    this.#upsert = connection.prepare(upsertSql);
+    this.#addTotal = connection.prepare(addTotalSql);
+    this.#keep = connection.prepare('INSERT OR REPLACE INTO baseline VALUES (?, ?, ?, ?)');
+    this.#forget = connection.prepare('DELETE FROM baseline WHERE id = ?');
+  }
+
+  /**
+   * Adds the rows' packets and bytes to their records and widens firstSeen and lastSeen. The baselines
+   * change in the same transaction: all of it or, on an error, nothing.
+   */
+  upsertFlows(rows: readonly FlowRow[], { kept, gone }: BaselineChanges = { kept: [], gone: [] }): void {
+    if (rows.length + kept.length + gone.length === 0) return;
+    this.#attempt('cannot be written', () => {
+      const values = rows.map(toColumns);
+      this.#connection.exec('BEGIN IMMEDIATE');
+      try {
+        for (const row of values) this.#upsert.run(...row);
+        for (const [chain, packets] of sumByChain(rows)) this.#addTotal.run(chain, packets);
+        for (const { id, packets, bytes, firstSeen } of kept) this.#keep.run(id, packets, bytes, firstSeen);
+        for (const id of gone) this.#forget.run(id);
+        this.#connection.exec('COMMIT');
+      } catch (error) {
+        // SQLite itself rolls back on a full disk.
+        if (this.#connection.inTransaction) this.#connection.exec('ROLLBACK');
+        throw error;
+      }
+    });
+  }
+
+  upsertFlow(row: FlowRow): void {
+    this.upsertFlows([row]);
+  }
+
+  /** A page of records, newest lastSeen first. A record that is seen again between two pages moves before the first. */
+  queryPaths(filter: PathFilter): PathsPage {
+    const { where, values } = toConditions(filter);
+    const sql = `SELECT * FROM path ${where} ORDER BY last_seen DESC, id DESC LIMIT ?`;
+    return this.#attempt('cannot be read', () => {
+      const statement = this.#queries.get(sql) ?? this.#connection.prepare(sql);
+      this.#queries.set(sql, statement);
+      const rows = statement.all(...values, filter.limit + 1) as PathColumns[];
+      const page = rows.slice(0, filter.limit);
+      const last = page.at(-1);
+      const nextCursor = rows.length > page.length && last ? formatCursor(last) : null;
+      return { records: page.map(toRecord), nextCursor };
+    });
+  }
+
+  readBaselines(): Baseline[] {
+    return this.#attempt('cannot be read', () => {
+      const sql = 'SELECT id, packets, bytes, first_seen AS firstSeen FROM baseline';
+      return this.#connection.prepare(sql).safeIntegers(true).all() as Baseline[];
+    });
+  }
+
+  /** Packets of all records, by chain. */
+  sumPackets(): Map<string, number> {
+    return this.#attempt('cannot be read', () => {
+      const rows = this.#connection.prepare('SELECT chain, packets FROM chain_total').all();
+      return new Map(
+        (rows as { chain: string; packets: number }[]).map(({ chain, packets }) => [chain, packets]),
+      );
+    });
+  }
+
+  close(): void {
+    if (!this.#connection.open) return;
+    this.#attempt('cannot be closed', () => {
+      try {
+        this.#connection.prepare('PRAGMA wal_checkpoint(TRUNCATE)').all();
+      } finally {
+        this.#connection.close();
+      }
+    });
+  }
+
+  #attempt<T>(what: string, action: () => T): T {
+    try {
+      return action();
+    } catch (error) {
+      throw storeError(this.file, what, error);
+    }
+  }
+}
+
+const upsertSql = `
+  INSERT INTO path (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})
+  ON CONFLICT (id) DO UPDATE SET
+    packets = packets + excluded.packets,
+    bytes = bytes + excluded.bytes,
+    first_seen = min(first_seen, excluded.first_seen),
+    last_seen = max(last_seen, excluded.last_seen)`;
+
+const addTotalSql = `
+  INSERT INTO chain_total VALUES (?, ?)
+  ON CONFLICT (chain) DO UPDATE SET packets = packets + excluded.packets`;
+
+function sumByChain(rows: readonly FlowRow[]): Map<string, number> {
+  const sums = new Map<string, number>();
+  for (const { chain, packets } of rows) {
+    if (chain !== null) sums.set(chain, (sums.get(chain) ?? 0) + packets);
+  }
+  return sums;
+}
+
+function toConditions(filter: PathFilter): { where: string; values: (string | number)[] } {
+  const conditions: string[] = [];
+  const values: (string | number)[] = [];
+  const add = (condition: string, ...bound: (string | number)[]): void => {
+    conditions.push(condition);
+    values.push(...bound);
+  };
+  if (filter.chain !== undefined) add('chain = ?', filter.chain);
+  if (filter.verdict !== undefined) add('verdict = ?', filter.verdict);
+  for (const column of ['source', 'destination'] as const) {
+    const prefix = filter[column];
+    if (prefix === undefined) continue;
+    // Equality lets the index give the order too; a range cannot.
+    if (prefix.length === 32) add(`${column} = ?`, prefix.address);
+    else add(`${column} BETWEEN ? AND ?`, prefix.address, prefix.address + 2 ** (32 - prefix.length) - 1);
+  }
+  if (filter.since) add('last_seen >= ?', filter.since.getTime());
+  if (filter.until) add('first_seen < ?', filter.until.getTime());
+  if (filter.cursor !== undefined) add('(last_seen, id) < (?, ?)', ...parseCursor(filter.cursor));
+  return { where: conditions.length > 0 ? `WHERE ${conditions.join(' AND ')}` : '', values };
+}
+
+function formatCursor(row: PathColumns): string {
+  return Buffer.from(`${row.last_seen}.${row.id}`).toString('base64url');
+}
+
+function parseCursor(cursor: string): [number, string] {
+  const match = /^(\d{1,16})\.([0-9a-f]{24})$/.exec(Buffer.from(cursor, 'base64url').toString('latin1'));
+  if (!match) {
+    throw new LsrError(
+      'REQUEST_INVALID',
+      `cursor ${JSON.stringify(cursor)} was not made by this API: pass nextCursor of the page before as it is`,
+    );
+  }
+  return [Number(match[1]), match[2] as string];
+}

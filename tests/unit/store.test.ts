@@ -1,0 +1,340 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import fc from 'fast-check';
+import Database from 'libsql';
+import { parsePrefix } from '../../src/address.js';
+import { LsrError } from '../../src/errors.js';
+import type { FlowRow } from '../../src/record.js';
+import { openStore, type PathFilter, type Store } from '../../src/store.js';
+import { verdicts } from '../../src/verdict.js';
+import { flowRow } from '../helpers/fake-agent.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'lsr-store-'));
+let files = 0;
+const newFile = (): string => {
+  files += 1;
+  return join(folder, `${files}.db`);
+};
+test.after.always(() => rmSync(folder, { recursive: true, force: true }));
+
+const prefix = (text: string) => parsePrefix(text) ?? undefined;
+const ports = (store: Store, filter: Partial<PathFilter> = {}) =>
+  store.queryPaths({ limit: 1000, ...filter }).records.map(({ flow }) => flow.sourcePort);
+
+test('a record comes back as it was written, with an id', (t) => {
+  const store = openStore(newFile());
+  const row = flowRow({
+    flow: { source: '255.255.255.254', sourcePort: null },
+    chain: null,
+    reasons: ['a', 'b'],
+  });
+  store.upsertFlow(row);
+  const { records, nextCursor } = store.queryPaths({ limit: 10 });
+  t.is(nextCursor, null);
+  t.regex(records[0]?.id ?? '', /^[0-9a-f]{24}$/);
+  t.deepEqual(records, [{ id: records[0]?.id ?? '', ...row }]);
+  store.close();
+});
+
+test('rows of the same flow, path and verdict add up and widen the time', (t) => {
+  const store = openStore(newFile());
+  store.upsertFlows([
+    flowRow({
+      packets: 1,
+      bytes: 100,
+      firstSeen: '2025-01-01T00:00:05.000Z',
+      lastSeen: '2025-01-01T00:00:06.000Z',
+    }),
+    flowRow({
+      packets: 2,
+      bytes: 50,
+      firstSeen: '2025-01-01T00:00:01.000Z',
+      lastSeen: '2025-01-01T00:00:02.000Z',
+    }),
+  ]);
+  store.upsertFlow(
+    flowRow({
+      packets: 4,
+      bytes: 7,
+      firstSeen: '2025-01-01T00:00:07.000Z',
+      lastSeen: '2025-01-01T00:00:08.000Z',
+    }),
+  );
+  const [record, ...others] = store.queryPaths({ limit: 10 }).records;
+  t.like(record, {
+    packets: 7,
+    bytes: 157,
+    firstSeen: '2025-01-01T00:00:01.000Z',
+    lastSeen: '2025-01-01T00:00:08.000Z',
+  });
+  t.deepEqual(others, []);
+  store.close();
+});
+
+const differences: [string, Partial<FlowRow>][] = [
+  ['chain', { chain: 'other' }],
+  ['no chain', { chain: null }],
+  ['generation', { generation: 2 }],
+  ['verdict', { verdict: 'forged' }],
+  ['reasons', { reasons: ['x'] }],
+  ['Record Route', { recordRoute: [] }],
+  ['recorded way', { recorded: [] }],
+  ['flow', { flow: { ...flowRow().flow, sourcePort: null } }],
+];
+for (const [name, change] of differences) {
+  test(`rows that differ in ${name} are two records`, (t) => {
+    const store = openStore(newFile());
+    store.upsertFlows([flowRow(), flowRow(change)]);
+    t.is(store.queryPaths({ limit: 10 }).records.length, 2);
+    store.close();
+  });
+}
+
+const filters: [string, Partial<PathFilter>, number[]][] = [
+  ['nothing', {}, [4, 3, 2, 1]],
+  ['a chain', { chain: 'web' }, [3, 1]],
+  ['a chain that never was', { chain: 'none' }, []],
+  ['a verdict', { verdict: 'detour' }, [4]],
+  ['a source address', { source: prefix('10.1.0.1') }, [1]],
+  ['a source prefix', { source: prefix('10.1.0.0/24') }, [2, 1]],
+  ['the prefix of everything', { source: prefix('0.0.0.0/0') }, [4, 3, 2, 1]],
+  ['the highest prefix', { source: prefix('255.0.0.0/8') }, [4]],
+  ['a destination prefix', { destination: prefix('10.9.0.0/16') }, [4, 1]],
+  ['since, inclusive', { since: new Date('2025-01-01T00:00:30Z') }, [4, 3]],
+  ['until, by first sight, exclusive', { until: new Date('2025-01-01T00:00:02Z') }, [1]],
+  ['a span', { since: new Date('2025-01-01T00:00:20Z'), until: new Date('2025-01-01T00:00:03Z') }, [2]],
+  [
+    'all at once',
+    { chain: 'web', source: prefix('10.1.0.0/24'), destination: prefix('10.9.0.1'), verdict: 'complete' },
+    [1],
+  ],
+];
+for (const [name, filter, expected] of filters) {
+  test(`a query by ${name} finds exactly the records that fit, newest first`, (t) => {
+    const store = openStore(newFile());
+    store.upsertFlows([
+      row(1, 'web', '10.1.0.1', '10.9.0.1', 'complete'),
+      row(2, 'dns', '10.1.0.255', '10.8.0.1', 'complete'),
+      row(3, 'web', '10.1.1.0', '10.8.255.255', 'skipped'),
+      row(4, null, '255.255.255.255', '10.9.255.255', 'detour'),
+    ]);
+    t.deepEqual(ports(store, filter), expected);
+    store.close();
+  });
+}
+
+function row(
+  port: number,
+  chain: string | null,
+  source: string,
+  destination: string,
+  verdict: FlowRow['verdict'],
+) {
+  const firstSeen = `2025-01-01T00:00:0${port}.000Z`;
+  const lastSeen = `2025-01-01T00:00:${port}0.000Z`;
+  return flowRow({ chain, verdict, firstSeen, lastSeen, flow: { source, destination, sourcePort: port } });
+}
+
+test('pages visit each record once in the order of the whole list, also where times are equal', (t) => {
+  const store = openStore(newFile());
+  const times = fc.array(fc.integer({ min: 0, max: 3 }), { maxLength: 40 });
+  let run = 0;
+  fc.assert(
+    fc.property(
+      times,
+      fc.integer({ min: 1, max: 7 }),
+      fc.constantFrom(...verdicts),
+      (seconds, limit, verdict) => {
+        run += 1;
+        const chain = `run${run}`;
+        const lastSeen = (second: number) => `2025-01-01T00:00:0${second}.000Z`;
+        store.upsertFlows(
+          seconds.map((s, n) => flowRow({ chain, verdict, lastSeen: lastSeen(s), flow: { sourcePort: n } })),
+        );
+        const whole = ports(store, { chain, verdict });
+        t.is(whole.length, seconds.length);
+        const paged: typeof whole = [];
+        let cursor: string | undefined;
+        do {
+          const page = store.queryPaths({ chain, limit, cursor });
+          paged.push(...page.records.map(({ flow }) => flow.sourcePort));
+          cursor = page.nextCursor ?? undefined;
+        } while (cursor !== undefined);
+        t.deepEqual(paged, whole);
+        t.deepEqual(
+          whole.map((n) => seconds[n as number]),
+          [...seconds].sort((a, b) => b - a),
+        );
+      },
+    ),
+    { numRuns: 50 },
+  );
+  store.close();
+});
+
+const badCursors = [
+  '',
+  'x',
+  '!!!!',
+  'MTIz',
+  Buffer.from("1.' OR 1=1 --").toString('base64url'),
+  '0'.repeat(200),
+];
+for (const cursor of badCursors) {
+  test(`the cursor ${JSON.stringify(cursor.slice(0, 20))} is refused`, (t) => {
+    const store = openStore(newFile());
+    const error = t.throws(() => store.queryPaths({ limit: 1, cursor }), { instanceOf: LsrError });
+    t.is(error?.code, 'REQUEST_INVALID');
+    t.regex(error?.message ?? '', /nextCursor/);
+    store.close();
+  });
+}
+
+test('records survive a restart and keep their id', (t) => {
+  const file = newFile();
+  const first = openStore(file);
+  first.upsertFlow(flowRow());
+  const before = first.queryPaths({ limit: 1 }).records[0];
+  first.close();
+  first.close();
+  const second = openStore(file);
+  t.is(second.movedAside, null);
+  second.upsertFlow(flowRow());
+  t.like(second.queryPaths({ limit: 2 }).records[0], { id: before?.id, packets: 6 });
+  second.close();
+  t.is(statSync(file).mode & 0o777, 0o640 & ~process.umask());
+});
+
+test('a full disk refuses the whole batch, says so, and keeps what was there', (t) => {
+  const file = newFile();
+  const store = openStore(file, { maxBytes: 96 * 1024 });
+  store.upsertFlow(flowRow());
+  const batch = Array.from({ length: 2000 }, (_, n) => flowRow({ flow: { sourcePort: n } }));
+  const error = t.throws(() => store.upsertFlows(batch), { instanceOf: LsrError });
+  t.is(error?.code, 'STORE');
+  t.is(error?.message, `the audit store ${file} cannot be written: the disk is full`);
+  t.deepEqual(ports(store), [40000]);
+  store.upsertFlow(flowRow());
+  t.is(store.queryPaths({ limit: 2 }).records[0]?.packets, 6);
+  store.close();
+});
+
+test('baselines change in the transaction of their rows and keep 64 bits', (t) => {
+  const file = newFile();
+  const store = openStore(file, { maxBytes: 96 * 1024 });
+  const baseline = (id: string, packets: bigint) => ({
+    id,
+    packets,
+    bytes: 2n ** 60n + 1n,
+    firstSeen: 2n ** 62n + 3n,
+  });
+  store.upsertFlows([flowRow()], { kept: [baseline('aa', 1n), baseline('bb', 2n)], gone: [] });
+  store.upsertFlows([], { kept: [baseline('aa', 5n)], gone: ['bb', 'never'] });
+  const batch = Array.from({ length: 2000 }, (_, n) => flowRow({ flow: { sourcePort: n } }));
+  t.throws(() => store.upsertFlows(batch, { kept: [], gone: ['aa'] }), { code: 'STORE' });
+  store.close();
+  const again = openStore(file);
+  t.deepEqual(again.readBaselines(), [baseline('aa', 5n)]);
+  t.deepEqual(again.sumPackets(), new Map([['web', 3]]));
+  again.close();
+});
+
+test('packets are summed by chain over all records', (t) => {
+  const store = openStore(newFile());
+  store.upsertFlows([
+    flowRow(),
+    flowRow({ verdict: 'detour' }),
+    flowRow({ chain: 'dns', packets: 5 }),
+    flowRow({ chain: null }),
+  ]);
+  store.upsertFlow(flowRow({ packets: 10 }));
+  t.deepEqual(
+    store.sumPackets(),
+    new Map([
+      ['dns', 5],
+      ['web', 16],
+    ]),
+  );
+  store.close();
+});
+
+const damages: [string, (file: string) => void][] = [
+  ['is no database', (file) => writeFileSync(file, 'not a database at all '.repeat(500))],
+  ['lost its middle', (file) => overwrite(file, 4096, 12 * 4096)],
+  ['is cut short', (file) => writeFileSync(file, readFileSync(file).subarray(0, 5000))],
+];
+for (const [name, damage] of damages) {
+  test(`a store that ${name} is moved aside and begun anew`, (t) => {
+    const file = newFile();
+    const old = openStore(file);
+    old.upsertFlows(Array.from({ length: 500 }, (_, n) => flowRow({ flow: { sourcePort: n } })));
+    old.close();
+    damage(file);
+    const damaged = readFileSync(file);
+    const store = openStore(file);
+    t.regex(store.movedAside ?? '', new RegExp(`^${file}\\.corrupt-\\d{8}T\\d{6}Z$`));
+    t.deepEqual(readFileSync(store.movedAside as string), damaged);
+    t.deepEqual(ports(store), []);
+    store.upsertFlow(flowRow());
+    store.close();
+    const again = openStore(file);
+    t.is(again.movedAside, null);
+    t.deepEqual(ports(again), [40000]);
+    again.close();
+  });
+}
+
+function overwrite(file: string, from: number, to: number): void {
+  const bytes = readFileSync(file);
+  bytes.fill(0xa5, from, to);
+  writeFileSync(file, bytes);
+}
+
+const refusals: [string, (file: string) => string, RegExp][] = [
+  ['lies under a file', makeUnderFile, /cannot be written: .*not a directory/],
+  ['is a directory', makeFolder, /cannot be written: it is not a regular file/],
+  ['lies where nothing can be written', () => '/proc/lsr-agent/a.db', /cannot be written: ENOENT/],
+  ['belongs to another program', makeForeign, /is a database of another program; name another file/],
+  ['was written by a newer lsr-agent', makeNewer, /has schema version 99, this lsr-agent knows up to 1/],
+];
+for (const [name, prepare, message] of refusals) {
+  test(`a store that ${name} is refused and left as it is`, (t) => {
+    const file = prepare(newFile());
+    const before = readdirSync(folder).filter((entry) => entry.includes('corrupt'));
+    const error = t.throws(() => openStore(file), { instanceOf: LsrError });
+    t.is(error?.code, 'STORE');
+    t.regex(error?.message ?? '', message);
+    t.true(error?.message.includes(file));
+    t.deepEqual(
+      readdirSync(folder).filter((entry) => entry.includes('corrupt')),
+      before,
+    );
+  });
+}
+
+function makeUnderFile(file: string): string {
+  writeFileSync(file, '');
+  return join(file, 'a.db');
+}
+
+function makeFolder(file: string): string {
+  mkdirSync(file);
+  return file;
+}
+
+function makeForeign(file: string): string {
+  const database = new Database(file);
+  database.exec('CREATE TABLE song (title TEXT)');
+  database.close();
+  return file;
+}
+
+function makeNewer(file: string): string {
+  openStore(file).close();
+  const database = new Database(file);
+  database.exec('PRAGMA user_version = 99');
+  database.close();
+  return file;
+}
