@@ -1,0 +1,26 @@
+import type { ApplyResult, ChainView, DropsView, Status } from './api-schemas.js';
+import type { Mesh } from './mesh.js';
+
+export type { ApplyResult, ChainView, DropsView, Status } from './api-schemas.js';
+
+/** The mesh document in force: `text` as it was written, `document` as it was understood. */
+export interface AppliedMesh {
+  generation: number;
+  text: string;
+  document: Mesh;
+}
+
+/** What the API may ask of the running daemon. */
+export interface Agent {
+  status(): Promise<Status>;
+  /** null before the first good document. */
+  mesh(): AppliedMesh | null;
+  /** Puts a checked document in force. Throws MESH_INVALID (details.problems), CAPACITY or KERNEL. */
+  applyMesh(document: Mesh, text: string): Promise<ApplyResult>;
+  chains(): ChainView[];
+  drops(): Promise<DropsView>;
+  /** Carries the kernel's flow counters into the store, so that a query sees them. */
+  flush(): Promise<void>;
+  /** Prometheus text format. */
+  metrics(): Promise<string>;
+}

@@ -1,0 +1,172 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type { FastifyBaseLogger, FastifyInstance, FastifySchemaCompiler, RawServerDefault } from 'fastify';
+import { type TSchema, Type } from 'typebox';
+import { type Prefix, parsePrefix } from './address.js';
+import type { Agent } from './agent.js';
+import { mediaTypes } from './api-errors.js';
+import {
+  ApplyResultSchema,
+  ChainsSchema,
+  DropsSchema,
+  NoQuerySchema,
+  type PathsQuery,
+  PathsQuerySchema,
+  ProblemSchema,
+  pageLimit,
+  StatusSchema,
+} from './api-schemas.js';
+import { readMesh } from './document.js';
+import { LsrError } from './errors.js';
+import { MeshSchema } from './mesh.js';
+import { PathsPageSchema } from './record.js';
+import type { PathFilter, Store } from './store.js';
+
+type Scope = FastifyInstance<
+  RawServerDefault,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>;
+
+interface RouteContext {
+  agent: Agent;
+  store: Store;
+  readOnly: boolean;
+}
+
+/** Every route of the API; what they answer is described by api-schemas.ts and record.ts. */
+export function addRoutes(app: Scope, context: RouteContext): void {
+  const { agent } = context;
+  app.get('/v1/status', answering('How this agent is', StatusSchema), () => agent.status());
+  app.get('/v1/chains', answering('The chains of the mesh as rendered', ChainsSchema), () => ({
+    chains: agent.chains(),
+  }));
+  app.get('/v1/drops', answering('What was dropped, where and why', DropsSchema), () => agent.drops());
+  addMeshRoutes(app, context);
+  addPathsRoute(app, context);
+  app.get(
+    '/metrics',
+    { schema: { summary: 'Prometheus metrics', produces: ['text/plain'] } },
+    async (_request, reply) => {
+      const text = await agent.metrics();
+      return reply.type('text/plain; version=0.0.4; charset=utf-8').send(text);
+    },
+  );
+  app.get('/openapi.json', { schema: { hide: true, querystring: NoQuerySchema } }, () => app.swagger());
+}
+
+function addMeshRoutes(app: Scope, { agent, readOnly }: RouteContext): void {
+  const read = answering(
+    'The mesh document in force; with Accept: application/yaml as it was written',
+    meshAnswer,
+  );
+  app.get('/v1/mesh', read, async (request, reply) => {
+    const mesh = agent.mesh();
+    if (!mesh)
+      throw new LsrError(
+        'MESH_ABSENT',
+        'no mesh document is in force yet; PUT one, or name a file in "mesh"',
+      );
+    reply.header('vary', 'accept');
+    const wantsYaml = /\b(application|text)\/yaml\b/.test(request.headers.accept ?? '');
+    return wantsYaml ? reply.type('application/yaml').send(mesh.text) : mesh.document;
+  });
+
+  const { schema } = answering('Put a mesh document in force, whole or not at all', ApplyResultSchema);
+  const write = { schema: { ...schema, body: MeshSchema, consumes: mediaTypes } };
+  const refuse = async (): Promise<void> => {
+    throw new LsrError('READ_ONLY', 'this listener only reads; write through the unix socket of the agent');
+  };
+  app.put(
+    '/v1/mesh',
+    { ...write, validatorCompiler: passBody(app), ...(readOnly && { onRequest: refuse }) },
+    (request) => {
+      const text: unknown = request.body;
+      if (typeof text !== 'string' || text.trim() === '') {
+        throw new LsrError('REQUEST_INVALID', 'the body is empty; send the mesh document');
+      }
+      const { mesh, problems } = readMesh(text, 'body');
+      if (!mesh) {
+        const first = problems[0];
+        const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
+        const detail = first
+          ? `${first.line}:${first.column}: ${first.message}${more}`
+          : 'the document is empty';
+        throw new LsrError('MESH_INVALID', detail, { problems });
+      }
+      return agent.applyMesh(mesh, text);
+    },
+  );
+}
+
+function addPathsRoute(app: Scope, { agent, store }: RouteContext): void {
+  const summary = 'The ways flows really went, newest first';
+  app.get('/v1/paths', answering(summary, PathsPageSchema, PathsQuerySchema), async (request) => {
+    const filter = toFilter(request.query as PathsQuery);
+    await agent.flush();
+    return store.queryPaths(filter);
+  });
+}
+
+const failure = {
+  description: 'What went wrong',
+  content: { 'application/problem+json': { schema: ProblemSchema } },
+};
+
+const meshAnswer = {
+  description: 'The mesh document',
+  content: { 'application/json': { schema: MeshSchema }, 'application/yaml': { schema: Type.String() } },
+};
+
+function answering<Answer extends object>(
+  summary: string,
+  answer: Answer,
+  querystring: TSchema = NoQuerySchema,
+) {
+  return { schema: { summary, querystring, response: { 200: answer, '4xx': failure, '5xx': failure } } };
+}
+
+/** MeshSchema describes the body in OpenAPI; the check itself is readMesh's, which knows lines and meaning. */
+function passBody(app: Scope): FastifySchemaCompiler<TSchema> {
+  return (route) => {
+    if (route.httpPart === 'body') return () => true;
+    const compile = app.validatorCompiler;
+    if (!compile) throw new LsrError('INTERNAL', 'the API has no validator yet');
+    return compile(route);
+  };
+}
+
+function toFilter(query: PathsQuery): PathFilter {
+  const { chain, verdict, cursor } = query;
+  return {
+    chain,
+    verdict,
+    cursor,
+    limit: query.limit ?? pageLimit.default,
+    source: toPrefix('source', query.source),
+    destination: toPrefix('destination', query.destination),
+    since: toDate('since', query.since),
+    until: toDate('until', query.until),
+  };
+}
+
+function toPrefix(name: string, text: string | undefined): Prefix | undefined {
+  if (text === undefined) return undefined;
+  const prefix = parsePrefix(text);
+  if (prefix) return prefix;
+  const right = 'write an IPv4 address or prefix like 10.1.0.10 or 10.1.0.0/24, host bits zero';
+  throw new LsrError('REQUEST_INVALID', `${name} is ${JSON.stringify(text)}; ${right}`);
+}
+
+/** The pattern was checked by the schema; this catches what the calendar has not, like second 60. */
+function toDate(name: string, text: string | undefined): Date | undefined {
+  if (text === undefined) return undefined;
+  const date = new Date(text);
+  if (!Number.isNaN(date.getTime())) return date;
+  throw new LsrError(
+    'REQUEST_INVALID',
+    `${name} is ${JSON.stringify(text)}; write a time like 2025-01-31T12:00:00Z`,
+  );
+}

@@ -1,0 +1,155 @@
+import { type Static, type TSchema, Type } from 'typebox';
+import { VerdictSchema } from './record.js';
+
+const closed = { additionalProperties: false } as const;
+const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
+const counts = (description: string) =>
+  Type.Record(Type.String(), Type.Integer({ minimum: 0 }), { description });
+const Time = Type.String({ format: 'date-time' });
+const Count = Type.Integer({ minimum: 0 });
+const Direction = Type.Unsafe<'ingress' | 'egress'>({ type: 'string', enum: ['ingress', 'egress'] });
+
+export const StatusSchema = Type.Object(
+  {
+    node: Type.String(),
+    version: Type.String(),
+    state: Type.Unsafe<'ready' | 'degraded'>({ type: 'string', enum: ['ready', 'degraded'] }),
+    generation: Count,
+    mesh: Type.Object(
+      {
+        source: Type.String({ description: 'where the document came from: a file, or the API' }),
+        appliedAt: nullable(Time),
+        error: nullable(
+          Type.String({ description: 'why the newest document was refused; the last good one stays' }),
+        ),
+      },
+      closed,
+    ),
+    interfaces: Type.Array(
+      Type.Object(
+        {
+          name: Type.String(),
+          role: Type.Unsafe<'edge' | 'mesh'>({ type: 'string', enum: ['edge', 'mesh'] }),
+          ifindex: nullable(Type.Integer()),
+          attached: Type.Unsafe<'tcx' | 'clsact' | null>({ enum: ['tcx', 'clsact', null] }),
+          mtu: nullable(Type.Integer()),
+          address: nullable(Type.String()),
+        },
+        closed,
+      ),
+    ),
+    maps: Type.Array(Type.Object({ name: Type.String(), entries: Count, capacity: Count }, closed)),
+    uptimeSeconds: Type.Number({ minimum: 0 }),
+    pid: Type.Integer(),
+  },
+  closed,
+);
+export type Status = Static<typeof StatusSchema>;
+
+export const ApplyResultSchema = Type.Object(
+  {
+    generation: Count,
+    changed: Type.Record(
+      Type.String(),
+      Type.Object({ added: Count, removed: Count, updated: Count }, closed),
+      {
+        description: 'entries changed, by map',
+      },
+    ),
+    durationMs: Type.Number({ minimum: 0 }),
+  },
+  closed,
+);
+export type ApplyResult = Static<typeof ApplyResultSchema>;
+
+export const ChainViewSchema = Type.Object(
+  {
+    name: Type.String(),
+    id: Count,
+    mode: Type.Unsafe<'loose' | 'strict'>({ type: 'string', enum: ['loose', 'strict'] }),
+    hops: Type.Array(Type.Object({ node: Type.String(), address: Type.String() }, closed)),
+    record: Count,
+    overhead: Type.Integer({ minimum: 0, description: 'option bytes in each packet' }),
+    destinations: Type.Array(Type.String()),
+    rules: Type.Array(Type.String()),
+    packets: Count,
+  },
+  closed,
+);
+export type ChainView = Static<typeof ChainViewSchema>;
+export const ChainsSchema = Type.Object({ chains: Type.Array(ChainViewSchema) }, closed);
+
+export const DropsSchema = Type.Object(
+  {
+    interfaces: Type.Array(
+      Type.Object(
+        {
+          interface: Type.String(),
+          direction: Direction,
+          received: Count,
+          outcomes: counts('packets that went on, by outcome'),
+          drops: counts('packets dropped, by reason; received = outcomes + drops'),
+          notes: counts('things worth knowing that did not decide a packet'),
+        },
+        closed,
+      ),
+    ),
+    samples: Type.Array(
+      Type.Object(
+        {
+          time: Time,
+          interface: Type.String(),
+          direction: Direction,
+          reason: Type.String(),
+          source: Type.String(),
+          destination: Type.String(),
+          protocol: Type.Integer({ minimum: 0, maximum: 255 }),
+          options: Type.String({ description: 'the IPv4 option bytes, hex' }),
+        },
+        closed,
+      ),
+    ),
+    explanations: Type.Record(
+      Type.String(),
+      Type.Object({ meaning: Type.String(), advice: Type.String() }, closed),
+      {
+        description: 'what each reason means and what to do',
+      },
+    ),
+  },
+  closed,
+);
+export type DropsView = Static<typeof DropsSchema>;
+
+export const pageLimit = { default: 100, maximum: 1000 } as const;
+
+export const PathsQuerySchema = Type.Object(
+  {
+    chain: Type.Optional(Type.String({ minLength: 1, maxLength: 63 })),
+    source: Type.Optional(Type.String({ description: 'an address or a prefix: 10.1.0.10 or 10.1.0.0/24' })),
+    destination: Type.Optional(Type.String({ description: 'an address or a prefix' })),
+    verdict: Type.Optional(VerdictSchema),
+    since: Type.Optional(Type.String({ format: 'date-time', description: 'seen at or after this time' })),
+    until: Type.Optional(Type.String({ format: 'date-time', description: 'seen before this time' })),
+    limit: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: pageLimit.maximum, default: pageLimit.default }),
+    ),
+    cursor: Type.Optional(Type.String({ maxLength: 200, description: 'nextCursor of the page before' })),
+  },
+  closed,
+);
+export type PathsQuery = Static<typeof PathsQuerySchema>;
+
+export const NoQuerySchema = Type.Object({}, closed);
+
+/** RFC 9457 §3.1, with a stable code and, for documents, each thing that is wrong. */
+export const ProblemSchema = Type.Object({
+  type: Type.String({ format: 'uri' }),
+  title: Type.String(),
+  status: Type.Integer({ minimum: 400, maximum: 599 }),
+  detail: Type.String(),
+  code: Type.String(),
+  instance: Type.Optional(Type.String()),
+  problems: Type.Optional(Type.Array(Type.Unknown())),
+});
+export type ProblemDocument = Static<typeof ProblemSchema>;
