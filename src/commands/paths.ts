@@ -1,0 +1,100 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { callApi } from '../client.js';
+import { printAnswer } from '../output.js';
+import type { PathRecord, PathsPage } from '../record.js';
+import { formatTable } from '../table.js';
+import { verdicts } from '../verdict.js';
+
+interface PathsOptions {
+  api: string;
+  json?: boolean;
+  chain?: string;
+  source?: string;
+  destination?: string;
+  verdict?: string;
+  since?: string;
+  limit: number;
+}
+
+/** `lsr-agent paths`. */
+export function addPathsCommand(program: Command): void {
+  program
+    .command('paths')
+    .description('the ways that flows really went, newest first')
+    .option('--chain <name>', 'only this chain')
+    .option('--source <address or prefix>', 'only flows from there')
+    .option('--destination <address or prefix>', 'only flows to there')
+    .addOption(new Option('--verdict <verdict>', 'only this verdict').choices([...verdicts]))
+    .option(
+      '--since <time>',
+      'seen since a time (2025-01-31T12:00:00Z) or for a while (30s, 5m, 2h, 7d)',
+      parseSince,
+    )
+    .option('--limit <number>', 'at most so many records', parseLimit, 100)
+    .addHelpText('after', '\nExample:\n  $ lsr-agent paths --chain web --destination 10.9.0.0/24 --since 5m')
+    .action(listPaths);
+}
+
+async function listPaths(_options: unknown, command: Command): Promise<void> {
+  const { api, json = false, limit, ...filter } = command.optsWithGlobals<PathsOptions>();
+  const { chain, source, destination, verdict, since } = filter;
+  const page = await collectPages(api, { chain, source, destination, verdict, since }, limit);
+  const { formatFlow, formatRoute } = await import('../flow.js');
+  printAnswer(json, page, () => formatPaths(page, { formatFlow, formatRoute }));
+}
+
+/** The API's largest page. */
+const pageSize = 1000;
+
+async function collectPages(
+  api: string,
+  filter: Record<string, string | undefined>,
+  limit: number,
+): Promise<PathsPage> {
+  const records: PathRecord[] = [];
+  let cursor: string | undefined;
+  do {
+    const query = { ...filter, limit: Math.min(pageSize, limit - records.length), cursor };
+    const page = await callApi<PathsPage>(api, { path: '/v1/paths', query });
+    records.push(...page.records);
+    cursor = page.nextCursor ?? undefined;
+  } while (cursor !== undefined && records.length < limit);
+  return { records, nextCursor: cursor ?? null };
+}
+
+type FlowFormats = Pick<typeof import('../flow.js'), 'formatFlow' | 'formatRoute'>;
+
+function formatPaths({ records, nextCursor }: PathsPage, { formatFlow, formatRoute }: FlowFormats): string {
+  if (records.length === 0)
+    return 'no flow was recorded here that fits; records are made by the last hop of a chain';
+  const rows = records.map((record) => [
+    record.lastSeen,
+    formatFlow(record.flow),
+    record.chain,
+    [record.verdict, ...record.reasons.map((reason) => `(${reason})`)].join(' '),
+    formatRoute(record.recorded),
+    record.packets,
+    record.bytes,
+  ]);
+  const table = formatTable(['last seen', 'flow', 'chain', 'verdict', 'route', 'packets', 'bytes'], rows);
+  return nextCursor === null ? table : `${table}\nand older ones: --limit ${records.length * 10} shows more`;
+}
+
+const secondsIn: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
+
+function parseSince(text: string): string {
+  const span = /^(\d{1,6})([smhd])$/.exec(text);
+  if (span)
+    return new Date(
+      Date.now() - Number(span[1]) * 1000 * (secondsIn[span[2] as string] as number),
+    ).toISOString();
+  const date = new Date(text);
+  if (/^\d{4}-\d{2}-\d{2}/.test(text) && !Number.isNaN(date.getTime())) return date.toISOString();
+  throw new InvalidArgumentError('Write a time like 2025-01-31T12:00:00Z or a span like 30s, 5m, 2h, 7d.');
+}
+
+function parseLimit(text: string): number {
+  const limit = Number(text);
+  if (/^\d{1,7}$/.test(text) && limit > 0) return limit;
+  throw new InvalidArgumentError('Write a number from 1 to 9999999.');
+}
