@@ -1,0 +1,805 @@
+/**
+ * Packet tables, as host fw:
+ *
+ *   10.1.0.10 ── edge0 [ fw 10.0.0.2 ] mesh0 ── 10.0.0.1 edge · .3 ids · .4 gw
+ *   10.2.0.10 ── strip0
+ */
+import test from 'ava';
+import { formatAddress, parseAddress } from '../../src/address.js';
+import type { Mesh } from '../../src/mesh.js';
+import { reasons } from '../../src/reasons.js';
+import { headerAt, type RenderedPath, renderMesh } from '../../src/render.js';
+import {
+  address,
+  ethernet,
+  type Ipv4,
+  internetChecksum,
+  ipv4,
+  options,
+  recordRoute,
+  sourceRoute,
+  tcp,
+  udp,
+} from '../helpers/packet.js';
+import {
+  applyMesh,
+  type Context,
+  countAll,
+  macOf,
+  openTestbed,
+  type PortName,
+  runPacket,
+  sendFrame,
+  skbContext,
+  type Testbed,
+} from '../helpers/testbed.js';
+
+const nodes = {
+  edge: { address: '10.0.0.1' },
+  fw: { address: '10.0.0.2' },
+  ids: { address: '10.0.0.3' },
+  gw: { address: '10.0.0.4' },
+  far: { address: '10.0.7.7' },
+  lost: { address: '10.77.0.1' },
+  aside: { address: '10.1.0.77' },
+};
+
+const rule = (name: string, chain: string, match: Mesh['rules'][number]['match']): Mesh['rules'][number] => ({
+  name,
+  at: ['fw'],
+  match,
+  chain,
+});
+
+/** fw is the edge of out…, a middle hop of through…, and the last hop of in…. */
+const mesh: Mesh = {
+  version: 1,
+  nodes,
+  chains: {
+    out: { hops: ['ids', 'gw'], record: 1 },
+    outStrict: { hops: ['ids', 'gw'], mode: 'strict' },
+    outFar: { hops: ['far', 'gw'], mode: 'strict' },
+    outLost: { hops: ['lost', 'gw'] },
+    outAside: { hops: ['aside', 'gw'] },
+    through: { hops: ['edge', 'fw', 'ids', 'gw'], record: 2 },
+    throughLost: { hops: ['fw', 'lost'] },
+    throughFar: { hops: ['fw', 'far'], mode: 'strict' },
+    throughAside: { hops: ['fw', 'aside'] },
+    in: { hops: ['edge', 'ids', 'fw'], record: 2 },
+  },
+  rules: [
+    rule('out', 'out', { destination: '10.9.0.0/24', protocol: 'udp' }),
+    rule('out-tcp', 'out', { destination: '10.9.0.0/24', protocol: 'tcp' }),
+    rule('out-strict', 'outStrict', {
+      destination: '10.9.1.0/24',
+      destinationPorts: ['8000-8999'],
+      protocol: 'udp',
+    }),
+    rule('out-far', 'outFar', { destination: '10.9.2.0/24' }),
+    rule('out-lost', 'outLost', { destination: '10.9.3.0/24' }),
+    rule('out-aside', 'outAside', { destination: '10.9.4.0/24' }),
+    rule('out-marked', 'out', { destination: '10.9.5.0/24', mark: 7, dscp: 10 }),
+    ...['through', 'throughLost', 'throughFar', 'throughAside', 'in'].map((chain): Mesh['rules'][number] => ({
+      name: chain,
+      at: ['edge'],
+      match: { destination: '10.9.0.0/24' },
+      chain,
+    })),
+  ].map((entry, index) => ({ ...entry, priority: index + 1 })),
+};
+
+const client = '10.1.0.10';
+const server = '10.9.0.10';
+const pathOf = (name: string): RenderedPath => {
+  const chain = renderMesh(mesh).chains.find((candidate) => candidate.name === name);
+  if (!chain) throw new Error(`no chain ${name}`);
+  return chain.path;
+};
+
+/** The packet of a chain as it arrives at a hop; Record Route entries may be replaced. */
+function chained(name: string, position: number, fields: Partial<Ipv4> = {}): Ipv4 {
+  const header = headerAt(pathOf(name), position, parseAddress(fields.destination ?? server) ?? 0);
+  const { destination: _, ...rest } = fields;
+  return { source: client, destination: formatAddress(header.destination), options: header.options, ...rest };
+}
+
+interface Row {
+  title: string;
+  port: PortName;
+  direction?: 'ingress' | 'egress';
+  packet?: Ipv4;
+  /** Instead of `packet`: the bytes behind the Ethernet header. */
+  raw?: Uint8Array;
+  type?: number;
+  broadcast?: true;
+  context?: Context;
+  /** The reason that must move by one, and notes beside it. */
+  counted: string;
+  notes?: string[];
+  /** What comes out; the packet as it went in where not given. */
+  output?: Ipv4;
+}
+
+const tcpEnds = { source: server, destination: client };
+const synAck = (mss: number): Buffer =>
+  tcp(tcpEnds, {
+    sourcePort: 80,
+    destinationPort: 4000,
+    flags: 0x12,
+    options: [1, 1, 2, 4, mss >> 8, mss & 255, 1, 1],
+  });
+const oddSynAck = (mss: number): Buffer =>
+  tcp(tcpEnds, {
+    sourcePort: 80,
+    destinationPort: 4000,
+    flags: 0x12,
+    options: [1, 2, 4, mss >> 8, mss & 255, 0, 0, 0],
+  });
+
+const outcomes: Row[] = [
+  {
+    title: 'a plain packet on a mesh port passes',
+    port: 'mesh0',
+    packet: { source: server, destination: client },
+    counted: 'passed',
+  },
+  {
+    title: 'a plain packet that no rule speaks of passes an edge port',
+    port: 'edge0',
+    packet: { source: client, destination: '10.8.0.1' },
+    counted: 'passed',
+  },
+  {
+    title: 'another EtherType passes untouched',
+    port: 'edge0',
+    raw: Buffer.alloc(46, 0x60),
+    type: 0x86dd,
+    counted: 'passed',
+  },
+  {
+    title: 'a tagged frame passes untouched',
+    port: 'edge0',
+    raw: Buffer.concat([Buffer.from([0, 5, 8, 0]), ipv4({ source: client, destination: server })]),
+    type: 0x8100,
+    counted: 'passed',
+  },
+  {
+    title: 'multicast passes untouched',
+    port: 'edge0',
+    packet: { source: client, destination: '239.1.1.1' },
+    counted: 'passed',
+  },
+  {
+    title: 'Record Route alone passes a mesh port',
+    port: 'mesh0',
+    packet: { source: client, destination: server, options: options(recordRoute(9)) },
+    counted: 'passed',
+  },
+  {
+    title: 'NOPs alone pass a mesh port',
+    port: 'mesh0',
+    packet: { source: client, destination: server, options: Buffer.alloc(40, 1) },
+    counted: 'passed',
+  },
+  {
+    title: 'a security label without a chain is left alone',
+    port: 'mesh0',
+    packet: { source: client, destination: server, options: [130, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] },
+    counted: 'passed',
+  },
+  {
+    title: 'the edge imposes source route and Record Route',
+    port: 'edge0',
+    packet: { source: client, destination: server },
+    counted: 'imposed',
+    output: chained('out', 1, { ttl: 63 }),
+  },
+  {
+    title: 'the edge imposes a strict source route',
+    port: 'edge0',
+    packet: { source: client, destination: '10.9.1.10', payload: udp({ destinationPort: 8999 }) },
+    counted: 'imposed',
+    output: chained('outStrict', 1, {
+      ttl: 63,
+      destination: '10.9.1.10',
+      payload: udp({ destinationPort: 8999 }),
+    }),
+  },
+  {
+    title: 'a port just outside the range does not match',
+    port: 'edge0',
+    packet: { source: client, destination: '10.9.1.10', payload: udp({ destinationPort: 9000 }) },
+    counted: 'passed',
+  },
+  {
+    title: 'a fragment has no ports to match',
+    port: 'edge0',
+    packet: {
+      source: client,
+      destination: '10.9.1.10',
+      fragment: 0x2000,
+      payload: udp({ destinationPort: 8000 }),
+    },
+    counted: 'passed',
+  },
+  {
+    title: 'a fragment is imposed by an address rule',
+    port: 'edge0',
+    packet: { source: client, destination: server, fragment: 0x2001 },
+    counted: 'imposed',
+    output: chained('out', 1, { ttl: 63, fragment: 0x2001 }),
+  },
+  {
+    title: 'fwmark and DSCP match together',
+    port: 'edge0',
+    context: { mark: 7 },
+    packet: { source: client, destination: '10.9.5.1', tos: 40 },
+    counted: 'imposed',
+    output: chained('out', 1, { ttl: 63, tos: 40, destination: '10.9.5.1' }),
+  },
+  {
+    title: 'another fwmark does not match',
+    port: 'edge0',
+    context: { mark: 6 },
+    packet: { source: client, destination: '10.9.5.1', tos: 40 },
+    counted: 'passed',
+  },
+  {
+    title: "a local socket's packet is imposed at egress, its TTL untouched",
+    port: 'mesh0',
+    direction: 'egress',
+    packet: { source: '10.0.0.2', destination: server },
+    counted: 'imposed',
+    output: chained('out', 1, { source: '10.0.0.2' }),
+  },
+  {
+    title: 'a strip port takes options out and then classifies',
+    port: 'strip0',
+    packet: { source: '10.2.0.10', destination: server, options: options(recordRoute(3)) },
+    counted: 'imposed',
+    notes: ['stripped'],
+    output: chained('out', 1, { source: '10.2.0.10', ttl: 63 }),
+  },
+  {
+    title: 'a hop advances and records',
+    port: 'mesh0',
+    packet: chained('through', 2),
+    counted: 'advanced',
+    output: chained('through', 3, { ttl: 63 }),
+  },
+  {
+    title: 'a full Record Route is not written, and the packet advances',
+    port: 'mesh0',
+    counted: 'advanced',
+    notes: ['record_full'],
+    packet: {
+      ...chained('through', 2),
+      options: options(
+        sourceRoute(['10.0.0.1', '10.0.0.3', '10.0.0.4', server], { pointer: 8 }),
+        recordRoute(2, ['10.5.5.5', '10.6.6.6']),
+      ),
+    },
+    output: {
+      ...chained('through', 3, { ttl: 63 }),
+      options: options(
+        sourceRoute(['10.0.0.1', '10.0.0.2', '10.0.0.4', server], { pointer: 12 }),
+        recordRoute(2, ['10.5.5.5', '10.6.6.6']),
+      ),
+    },
+  },
+  {
+    title: 'the last hop strips all options and restores the destination',
+    port: 'mesh0',
+    packet: chained('in', 3),
+    counted: 'ended',
+    output: { source: client, destination: server },
+  },
+  {
+    title: 'a source route to another node of the mesh is forwarded, and Record Route written',
+    port: 'mesh0',
+    counted: 'forwarded',
+    packet: {
+      source: client,
+      destination: '10.0.0.4',
+      options: options(sourceRoute([server]), recordRoute(1)),
+    },
+    output: {
+      source: client,
+      destination: '10.0.0.4',
+      ttl: 63,
+      options: options(sourceRoute([server]), recordRoute(1, ['10.0.0.2'])),
+    },
+  },
+  {
+    title: 'a SYN of the way back is clamped',
+    port: 'mesh0',
+    packet: { source: server, destination: client, protocol: 6, payload: synAck(1460) },
+    counted: 'passed',
+    notes: ['mss_clamped'],
+    output: { source: server, destination: client, protocol: 6, payload: synAck(1440) },
+  },
+  {
+    title: 'an MSS at an odd offset is clamped with a right checksum',
+    port: 'mesh0',
+    packet: { source: server, destination: client, protocol: 6, payload: oddSynAck(1460) },
+    counted: 'passed',
+    notes: ['mss_clamped'],
+    output: { source: server, destination: client, protocol: 6, payload: oddSynAck(1440) },
+  },
+  {
+    title: 'a smaller MSS stays',
+    port: 'mesh0',
+    packet: { source: server, destination: client, protocol: 6, payload: synAck(1400) },
+    counted: 'passed',
+  },
+];
+
+const me = '10.0.0.2';
+const routed = (option: Uint8Array, fields: Partial<Ipv4> = {}): Ipv4 => ({
+  source: client,
+  destination: me,
+  options: options(option),
+  ...fields,
+});
+
+const drops: Row[] = [
+  {
+    title: 'version 6 under EtherType IPv4',
+    port: 'edge0',
+    packet: { source: client, destination: server, version: 6 },
+    counted: 'version',
+  },
+  {
+    title: 'a header length of 16',
+    port: 'edge0',
+    packet: { source: client, destination: server, ihl: 4 },
+    counted: 'ihl',
+  },
+  {
+    title: 'a header length of 0',
+    port: 'mesh0',
+    packet: { source: client, destination: server, ihl: 0 },
+    counted: 'ihl',
+  },
+  {
+    title: 'a total length below the header',
+    port: 'edge0',
+    packet: { source: client, destination: server, totalLength: 19 },
+    counted: 'total_length',
+  },
+  {
+    title: 'a total length beyond the frame',
+    port: 'mesh0',
+    packet: { source: client, destination: server, totalLength: 65535 },
+    counted: 'total_length',
+  },
+  {
+    title: 'header length 60 in a packet of 40',
+    port: 'mesh0',
+    packet: { source: client, destination: server, ihl: 15 },
+    counted: 'total_length',
+  },
+  {
+    title: 'options on an edge port',
+    port: 'edge0',
+    packet: { source: client, destination: server, options: options(recordRoute(3)) },
+    counted: 'edge_option',
+  },
+  {
+    title: 'a right chain packet on an edge port',
+    port: 'edge0',
+    packet: chained('through', 2),
+    counted: 'edge_option',
+  },
+  {
+    title: 'a source route of a local socket',
+    port: 'mesh0',
+    direction: 'egress',
+    packet: { source: me, destination: '10.0.0.3', options: options(sourceRoute([server])) },
+    counted: 'local_route',
+  },
+  {
+    title: 'a chain packet in a broadcast frame',
+    port: 'mesh0',
+    broadcast: true,
+    packet: chained('through', 2),
+    counted: 'layer2_destination',
+  },
+  {
+    title: 'a chain packet with a wrong checksum',
+    port: 'mesh0',
+    packet: chained('through', 2, { checksum: 1 }),
+    counted: 'checksum',
+  },
+  ...[0, 1, 2, 3, 5, 8].map(
+    (length): Row => ({
+      title: `a source route of length ${length}`,
+      port: 'mesh0',
+      packet: routed(sourceRoute(['10.0.0.3', server], { length })),
+      counted: 'option_length',
+    }),
+  ),
+  {
+    title: 'a Router Alert of length 2',
+    port: 'mesh0',
+    packet: routed(Buffer.from([148, 2, 0, 0])),
+    counted: 'option_length',
+  },
+  {
+    title: 'a source route longer than the header',
+    port: 'mesh0',
+    packet: routed(sourceRoute([server], { length: 39 })),
+    counted: 'option_overrun',
+  },
+  {
+    title: 'an option type in the last byte',
+    port: 'mesh0',
+    packet: routed(Buffer.from([1, 1, 1, 131])),
+    counted: 'option_overrun',
+  },
+  {
+    title: 'two source routes',
+    port: 'mesh0',
+    packet: routed(Buffer.concat([sourceRoute([server]), sourceRoute([server], { type: 137 })])),
+    counted: 'duplicate_option',
+  },
+  {
+    title: 'two Record Routes',
+    port: 'mesh0',
+    packet: routed(Buffer.concat([recordRoute(1), recordRoute(1)])),
+    counted: 'duplicate_option',
+  },
+  {
+    title: 'a timestamp',
+    port: 'mesh0',
+    packet: routed(Buffer.from([68, 4, 5, 0])),
+    counted: 'forbidden_option',
+  },
+  {
+    title: 'a label beside a source route',
+    port: 'mesh0',
+    packet: routed(Buffer.concat([sourceRoute([server]), Buffer.from([134, 6, 0, 0, 0, 1])])),
+    counted: 'forbidden_option',
+  },
+  {
+    title: 'an unknown option beside a source route',
+    port: 'mesh0',
+    packet: routed(Buffer.concat([sourceRoute([server]), Buffer.from([30, 4, 0, 0])])),
+    counted: 'unknown_option',
+  },
+  {
+    title: 'a NOP before the source route',
+    port: 'mesh0',
+    packet: routed(Buffer.concat([Buffer.from([1]), sourceRoute([server])])),
+    counted: 'layout',
+  },
+  {
+    title: 'bytes behind the end of the options',
+    port: 'mesh0',
+    packet: routed(Buffer.concat([sourceRoute([server]), Buffer.from([0, 0, 0, 0, 1])])),
+    counted: 'layout',
+  },
+  {
+    title: 'padding that is not zero',
+    port: 'mesh0',
+    packet: {
+      ...chained('through', 2),
+      options: chained('through', 2).options?.map((byte, i, all) => (i === all.length - 1 ? 1 : byte)) ?? [],
+    },
+    counted: 'layout',
+  },
+  ...[0, 3, 6, 16, 255].map(
+    (pointer): Row => ({
+      title: `a pointer of ${pointer}`,
+      port: 'mesh0',
+      packet: routed(sourceRoute(['10.0.0.3', server], { pointer })),
+      counted: 'pointer',
+    }),
+  ),
+  {
+    title: 'an exhausted source route',
+    port: 'mesh0',
+    packet: routed(sourceRoute(['10.0.0.3', server], { pointer: 12 })),
+    counted: 'exhausted',
+  },
+  {
+    title: 'a Record Route with half a slot',
+    port: 'mesh0',
+    packet: routed(Buffer.from([7, 5, 4, 0, 0])),
+    counted: 'record_length',
+  },
+  {
+    title: 'a Record Route of length 2',
+    port: 'mesh0',
+    packet: routed(Buffer.from([7, 2, 4])),
+    counted: 'record_length',
+  },
+  {
+    title: 'a Record Route pointer of 3',
+    port: 'mesh0',
+    packet: routed(recordRoute(1, [], 3)),
+    counted: 'record_pointer',
+  },
+  ...['224.0.0.9', '127.0.0.1', '0.0.0.0', '255.255.255.255'].map(
+    (source): Row => ({
+      title: `source ${source}`,
+      port: 'mesh0',
+      packet: chained('through', 2, { source }),
+      counted: 'source_martian',
+    }),
+  ),
+  ...[me, '10.1.0.1'].map(
+    (source): Row => ({
+      title: `this host's own address ${source} as source`,
+      port: 'mesh0',
+      packet: chained('through', 2, { source }),
+      counted: 'source_self',
+    }),
+  ),
+  {
+    title: 'a source route to a host outside the mesh',
+    port: 'mesh0',
+    packet: routed(sourceRoute([server]), { destination: '10.0.0.99' }),
+    counted: 'not_my_hop',
+  },
+  ...['224.0.0.5', '255.255.255.255', '127.0.0.1', '0.0.0.0', '240.0.0.1'].map(
+    (hop): Row => ({
+      title: `an entry ${hop}`,
+      port: 'mesh0',
+      packet: routed(sourceRoute([hop, server])),
+      counted: 'bad_hop',
+    }),
+  ),
+  {
+    title: 'ping-pong',
+    port: 'mesh0',
+    packet: routed(sourceRoute(['10.0.0.3', me, '10.0.0.3', server])),
+    counted: 'loop',
+  },
+  {
+    title: 'a route through its own sender',
+    port: 'mesh0',
+    packet: routed(sourceRoute([client, server])),
+    counted: 'reflect',
+  },
+  {
+    title: 'a path of this mesh that leads back to its sender',
+    port: 'mesh0',
+    packet: chained('through', 2, { source: server }),
+    counted: 'reflect',
+  },
+  {
+    title: 'a path that nobody rendered',
+    port: 'mesh0',
+    packet: routed(sourceRoute(['10.0.0.9', '10.0.0.8', server])),
+    counted: 'unknown_path',
+  },
+  {
+    title: 'one entry ahead changed',
+    port: 'mesh0',
+    packet: {
+      ...chained('through', 2),
+      options: options(
+        sourceRoute(['10.0.0.1', '10.0.0.3', '10.0.0.9', server], { pointer: 8 }),
+        recordRoute(2, ['10.0.0.1']),
+      ),
+    },
+    counted: 'route_mismatch',
+  },
+  {
+    title: 'one recorded entry changed',
+    port: 'mesh0',
+    packet: {
+      ...chained('through', 2),
+      options: options(
+        sourceRoute(['10.0.0.9', '10.0.0.3', '10.0.0.4', server], { pointer: 8 }),
+        recordRoute(2, ['10.0.0.1']),
+      ),
+    },
+    counted: 'record_mismatch',
+  },
+  {
+    title: 'a hop skipped',
+    port: 'mesh0',
+    packet: { ...chained('in', 2), destination: me },
+    counted: 'position',
+  },
+  {
+    title: 'a destination that no rule of the chain allows',
+    port: 'mesh0',
+    packet: chained('in', 3, { destination: '10.8.0.10' }),
+    counted: 'destination',
+  },
+  ...[1, 0].map(
+    (ttl): Row => ({
+      title: `TTL ${ttl} at a hop`,
+      port: 'mesh0',
+      packet: chained('through', 2, { ttl }),
+      counted: 'ttl',
+    }),
+  ),
+  {
+    title: 'TTL 1 at the edge',
+    port: 'edge0',
+    packet: { source: client, destination: server, ttl: 1 },
+    counted: 'ttl',
+  },
+  { title: 'TTL 0 at the last hop', port: 'mesh0', packet: chained('in', 3, { ttl: 0 }), counted: 'ttl' },
+  {
+    title: 'a local packet with options that belongs into a chain',
+    port: 'mesh0',
+    direction: 'egress',
+    packet: { source: me, destination: server, options: options(recordRoute(3)) },
+    counted: 'has_options',
+  },
+  {
+    title: 'no route to the first hop',
+    port: 'edge0',
+    packet: { source: client, destination: '10.9.3.1' },
+    counted: 'no_route',
+  },
+  {
+    title: 'no route to the next hop',
+    port: 'mesh0',
+    packet: chained('throughLost', 1),
+    counted: 'no_route',
+  },
+  {
+    title: 'a strict first hop behind a gateway',
+    port: 'edge0',
+    packet: { source: client, destination: '10.9.2.1' },
+    counted: 'not_adjacent',
+  },
+  {
+    title: 'a strict next hop behind a gateway',
+    port: 'mesh0',
+    packet: chained('throughFar', 1),
+    counted: 'not_adjacent',
+  },
+  {
+    title: 'a first hop behind an edge port',
+    port: 'strip0',
+    packet: { source: '10.2.0.10', destination: '10.9.4.1' },
+    counted: 'not_mesh',
+  },
+  {
+    title: 'a next hop behind an edge port',
+    port: 'mesh0',
+    packet: chained('throughAside', 1),
+    counted: 'not_mesh',
+  },
+  {
+    title: 'no room for the options under the MTU',
+    port: 'edge0',
+    packet: { source: client, destination: server, payload: Buffer.alloc(1480) },
+    counted: 'too_big',
+  },
+  {
+    title: 'GSO of a kind that cannot be resized',
+    port: 'edge0',
+    context: { gsoSize: 100 },
+    packet: { source: client, destination: server, payload: Buffer.alloc(1000) },
+    counted: 'resize',
+  },
+];
+
+let bed: Testbed;
+let macOfMesh: string;
+
+test.before(async () => {
+  bed = await openTestbed();
+  applyMesh(bed, mesh, 'fw');
+  macOfMesh = macOf('mesh0');
+});
+
+test.after.always(() => bed?.close());
+
+function runRow(row: Row): ReturnType<typeof runPacket> & { sent: Buffer } {
+  const mac = row.broadcast ? 'ff:ff:ff:ff:ff:ff' : macOf(row.port);
+  const sent = ethernet(
+    mac,
+    row.raw ?? ipv4(row.packet ?? { source: client, destination: server }),
+    row.type,
+  );
+  return { sent, ...runPacket(bed, row.port, row.direction ?? 'ingress', sent, row.context) };
+}
+
+const actions: Record<string, number> = {
+  passed: -1,
+  own: -1,
+  ended: -1,
+  imposed: 7,
+  advanced: 7,
+  forwarded: 7,
+};
+const covered = new Set<string>();
+
+for (const row of [...outcomes, ...drops]) {
+  const drop = drops.includes(row);
+  test.serial(`${drop ? 'dropped: ' : ''}${row.title}`, (t) => {
+    const { action, frame, counted, sent } = runRow(row);
+    t.deepEqual(counted, {
+      received: 1,
+      [row.counted]: 1,
+      ...Object.fromEntries((row.notes ?? []).map((note) => [note, 1])),
+    });
+    t.is(action, actions[row.counted] ?? 2);
+    if (!drop) {
+      const expected = row.output ? ethernet(macOf(row.port), ipv4(row.output)) : sent;
+      t.is(frame.toString('hex'), expected.toString('hex'));
+    }
+    for (const reason of Object.keys(counted)) covered.add(reason);
+  });
+}
+
+test.serial('dropped: a rule whose chain is not in the tables', (t) => {
+  const { chains } = bed.datapath.maps;
+  const { keys, values } = chains.entries();
+  chains.deleteBatch(keys);
+  const { counted } = runRow({
+    title: '',
+    port: 'edge0',
+    packet: { source: client, destination: server },
+    counted: '',
+  });
+  chains.putBatch(keys, values);
+  t.deepEqual(counted, { received: 1, no_chain: 1 });
+  covered.add('no_chain');
+});
+
+test.serial('a full flow table is counted, and the packet is delivered', (t) => {
+  const { flows } = bed.datapath.maps;
+  const { keySize, valueSize, maxEntries } = flows.info;
+  const keys = Buffer.alloc(keySize * maxEntries);
+  for (let i = 0; i < maxEntries; i++) keys.writeUInt32LE(i + 1, i * keySize + 20);
+  flows.deleteBatch(flows.entries().keys);
+  flows.putBatch(keys, Buffer.alloc(valueSize * maxEntries));
+  const { counted } = runRow({ title: '', port: 'mesh0', packet: chained('in', 3), counted: '' });
+  flows.deleteBatch(keys);
+  t.deepEqual(counted, { received: 1, ended: 1, flow_lost: 1 });
+  covered.add('flow_lost');
+});
+
+test.serial('a full event buffer is counted, and the packet is delivered', (t) => {
+  const flow = (sourcePort: number): Row => ({
+    title: '',
+    port: 'mesh0',
+    packet: chained('in', 3, { payload: udp({ sourcePort }) }),
+    counted: '',
+  });
+  const index = bed.ports.find(({ name }) => name === 'mesh0')?.link.index ?? 0;
+  const frames = Array.from({ length: 12_000 }, (_, i) =>
+    ethernet(macOfMesh, ipv4(flow(i + 1).packet as Ipv4)),
+  );
+  const context = skbContext(index);
+  for (const data of frames) bed.programs.ingress.testRun({ data, context });
+  const { counted } = runRow(flow(60_000));
+  t.deepEqual(counted, { received: 1, ended: 1, event_lost: 1 });
+  covered.add('event_lost');
+});
+
+test.serial('on the wire: a frame that ends inside its header is dropped as short', (t) => {
+  const before = countAll(bed, 'edge0', 'ingress');
+  sendFrame('edge0p', Buffer.concat([ethernet(macOf('edge0'), Buffer.alloc(10, 0x45))]));
+  const after = countAll(bed, 'edge0', 'ingress');
+  t.is((after.short ?? 0) - (before.short ?? 0), 1);
+  covered.add('short');
+});
+
+test.serial('on the wire: what a program redirects passes egress as its own', (t) => {
+  const before = countAll(bed, 'mesh0', 'egress');
+  sendFrame('edge0p', ethernet(macOf('edge0'), ipv4({ source: client, destination: server })));
+  const after = countAll(bed, 'mesh0', 'egress');
+  t.is((after.own ?? 0) - (before.own ?? 0), 1);
+  covered.add('own');
+});
+
+test.serial('every reason has a row', (t) => {
+  const missing = reasons.map(({ name }) => name).filter((name) => !covered.has(name));
+  t.deepEqual(missing, []);
+});
+
+test('packets are built with right checksums', (t) => {
+  t.is(internetChecksum(ipv4({ source: client, destination: server }).subarray(0, 20)), 0);
+  t.is(address(client).length, 4);
+});

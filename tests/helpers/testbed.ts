@@ -1,0 +1,157 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { writeEntries } from '../../src/apply.js';
+import { type Datapath, openDatapath } from '../../src/datapath.js';
+import { readCounters } from '../../src/drops.js';
+import { makeEntries } from '../../src/entries.js';
+import { findPorts, listLinks, type Port } from '../../src/interfaces.js';
+import type { Mesh } from '../../src/mesh.js';
+import type { BpfProgram } from '../../src/native.js';
+import { renderMesh } from '../../src/render.js';
+
+/** `unshare --net` has given this process a network namespace of its own. */
+export const ip = (...args: string[]): string => execFileSync('ip', args, { encoding: 'utf8' });
+
+export interface Testbed {
+  datapath: Datapath;
+  ports: Port[];
+  programs: Record<'ingress' | 'egress', BpfProgram>;
+  close(): void;
+}
+
+export type PortName = 'mesh0' | 'edge0' | 'strip0';
+
+/**
+ * Host `fw` of the lab with two edge ports:
+ *   mesh0 10.0.0.2/24 (mesh)   edge0 10.1.0.1/24 (edge, drop)   strip0 10.2.0.1/24 (edge, strip)
+ */
+export async function openTestbed(): Promise<Testbed> {
+  const folder = mountBpffs();
+  const addresses = { mesh0: '10.0.0.2/24', edge0: '10.1.0.1/24', strip0: '10.2.0.1/24' };
+  execFileSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
+  ip('link', 'set', 'lo', 'up');
+  for (const [name, prefix] of Object.entries(addresses)) {
+    ip('link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`);
+    ip('addr', 'add', prefix, 'dev', name);
+    ip('link', 'set', `${name}p`, 'up');
+    ip('link', 'set', name, 'up');
+  }
+  for (const last of [1, 3, 4]) {
+    ip(
+      'neigh',
+      'replace',
+      `10.0.0.${last}`,
+      'lladdr',
+      `02:00:00:00:00:0${last}`,
+      'dev',
+      'mesh0',
+      'nud',
+      'permanent',
+    );
+  }
+  ip('route', 'add', '10.9.0.0/24', 'via', '10.0.0.4');
+  ip('route', 'add', '10.0.7.0/24', 'via', '10.0.0.4');
+  const ports = findPorts(
+    [
+      { name: 'mesh0', role: 'mesh', options: 'drop' },
+      { name: 'edge0', role: 'edge', options: 'drop' },
+      { name: 'strip0', role: 'edge', options: 'strip' },
+    ],
+    await listLinks(),
+  );
+  const datapath = openDatapath(folder);
+  datapath.setPorts(ports);
+  datapath.attach(ports);
+  return {
+    datapath,
+    ports,
+    programs: datapath.programs,
+    close() {
+      datapath.close();
+      for (const name of Object.keys(addresses)) ip('link', 'del', name);
+      execFileSync('umount', [join(folder, '..')]);
+      rmSync(join(folder, '..'), { recursive: true });
+    },
+  };
+}
+
+/** Puts a mesh in force as the agent of `node` would. */
+export function applyMesh(bed: Testbed, mesh: Mesh, node: string, generation = 1): void {
+  const version = { set: (generation % 2) as 0 | 1, generation };
+  const host = { node, mtu: 1500, addresses: bed.ports.flatMap(({ link }) => link.addresses) };
+  writeEntries(bed.datapath.maps, makeEntries(mesh, renderMesh(mesh), host, version), version);
+}
+
+export interface Ran {
+  /** As tc returned: -1 next, 2 shot, 7 redirect. */
+  action: number;
+  frame: Buffer;
+  /** What the counters of the port moved by; those that did not move are left out. */
+  counted: Record<string, number>;
+}
+
+export interface Context {
+  mark?: number;
+  gsoSize?: number;
+}
+
+/** Runs a program over a frame and tells which counters moved. */
+export function runPacket(
+  bed: Testbed,
+  port: PortName,
+  direction: 'ingress' | 'egress',
+  frame: Buffer,
+  context: Context = {},
+): Ran {
+  const before = countAll(bed, port, direction);
+  const index = bed.ports.find(({ name }) => name === port)?.link.index ?? 0;
+  const ran = bed.programs[direction].testRun({
+    data: frame,
+    context: skbContext(index, context),
+    outputSize: 4096,
+  });
+  const after = countAll(bed, port, direction);
+  const moved = Object.entries(after).map(([name, count]): [string, number] => [
+    name,
+    count - (before[name] ?? 0),
+  ]);
+  return {
+    action: ran.returnValue | 0,
+    frame: ran.data,
+    counted: Object.fromEntries(moved.filter(([, count]) => count !== 0)),
+  };
+}
+
+/** struct __sk_buff, include/uapi/linux/bpf.h. */
+export function skbContext(ifindex: number, { mark = 0, gsoSize = 0 }: Context = {}): Buffer {
+  const context = Buffer.alloc(192);
+  context.writeUInt32LE(mark, 8);
+  context.writeUInt32LE(ifindex, 40);
+  context.writeUInt32LE(gsoSize, 176);
+  return context;
+}
+
+export function countAll(bed: Testbed, port: string, direction: string): Record<string, number> {
+  const row = readCounters(bed.datapath.maps).find((r) => r.interface === port && r.direction === direction);
+  if (!row) throw new Error(`port ${port} has no counters`);
+  return { received: row.received, ...row.outcomes, ...row.drops, ...row.notes };
+}
+
+/** Puts a frame on the cable at its far end; the programs are attached, and have run when this returns. */
+export function sendFrame(device: string, frame: Buffer): void {
+  const program =
+    'import socket,sys; s=socket.socket(socket.AF_PACKET,socket.SOCK_RAW); s.bind((sys.argv[1],0)); s.send(bytes.fromhex(sys.argv[2]))';
+  execFileSync('python3', ['-c', program, device, frame.toString('hex')]);
+}
+
+/** A bpffs of the test's own; the agent's pins are in a folder below. */
+function mountBpffs(): string {
+  const root = mkdtempSync(join(tmpdir(), 'lsr-bpffs-'));
+  execFileSync('mount', ['-t', 'bpf', 'bpf', root]);
+  mkdirSync(join(root, 'agent'));
+  return join(root, 'agent');
+}
+
+export const macOf = (name: string): string => JSON.parse(ip('-j', 'link', 'show', name))[0].address;

@@ -1,0 +1,80 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { DropsView } from '../../src/api-schemas.js';
+import { callApi } from '../../src/client.js';
+import { apiSocket } from '../../src/lab-standing.js';
+import { enterNamespace } from '../../src/lab-topology.js';
+import type { PathRecord } from '../../src/record.js';
+import type { TestLab } from './namespaces.js';
+
+/** Captures on a host's interface while `action` runs; returns tshark's fields of each packet. */
+export async function capture(
+  lab: TestLab,
+  host: string,
+  device: string,
+  filter: string,
+  fields: readonly string[],
+  action: () => Promise<unknown>,
+): Promise<string[][]> {
+  const folder = mkdtempSync(join(tmpdir(), 'lsr-capture-'));
+  const file = join(folder, 'wire.pcap');
+  const command = ['tcpdump', '-U', '--immediate-mode', '-i', device, '-w', file, filter];
+  const tcpdump = spawn('nsenter', enterNamespace(lab.prefix + host, command), {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  await once(tcpdump.stderr, 'data'); // "listening on …"
+  try {
+    await action();
+  } finally {
+    const ended = once(tcpdump, 'exit');
+    tcpdump.kill('SIGINT');
+    await ended;
+  }
+  const printed = await lab.on(
+    host,
+    'tshark',
+    '-r',
+    file,
+    '-T',
+    'fields',
+    ...fields.flatMap((field) => ['-e', field]),
+  );
+  rmSync(folder, { recursive: true });
+  return printed
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => line.split('\t'));
+}
+
+export async function readPaths(lab: TestLab, host: string, query = ''): Promise<PathRecord[]> {
+  const page = await callApi<{ records: PathRecord[] }>(apiSocket(lab, host), { path: `/v1/paths${query}` });
+  return page.records;
+}
+
+export function readDrops(lab: TestLab, host: string): Promise<DropsView> {
+  return callApi<DropsView>(apiSocket(lab, host), { path: '/v1/drops' });
+}
+
+/** Everything counted on a host's ports under one name. */
+export function sumCounts(view: DropsView, name: string): number {
+  return view.interfaces
+    .flatMap(({ outcomes, drops, notes }) => [outcomes[name], drops[name], notes[name]])
+    .reduce<number>((sum, count) => sum + (count ?? 0), 0);
+}
+
+/** Ports where received is not the sum of outcomes and drops. */
+export function findUnbalanced(view: DropsView): string[] {
+  const total = (counts: Record<string, number>): number =>
+    Object.values(counts).reduce((sum, count) => sum + count, 0);
+  return view.interfaces
+    .filter(({ received, outcomes, drops }) => received !== total(outcomes) + total(drops))
+    .map((port) => JSON.stringify(port));
+}
+
+/** Runs a scapy program; `script` sees what `from scapy.all import *` brings. */
+export async function runScapy(lab: TestLab, host: string, script: string): Promise<string> {
+  return lab.on(host, '/usr/bin/python3', '-c', `from scapy.all import *\nconf.verb=0\n${script}`);
+}
