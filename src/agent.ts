@@ -8,6 +8,8 @@ export interface AppliedMesh {
   generation: number;
   text: string;
   document: Mesh;
+  /** The file it came from, or "API". */
+  source: string;
 }
 
 /** What the API may ask of the running daemon. */

@@ -5,7 +5,7 @@ import { openDatapath } from './datapath.js';
 import { findPorts, listLinks } from './interfaces.js';
 import { openListeners } from './listener.js';
 import { componentLogger, type Logger } from './logger.js';
-import { describeError, loadWanted, watchDocument } from './mesh-store.js';
+import { describeError, type Loaded, loadWanted, watchDocument } from './mesh-store.js';
 import { RunningAgent } from './running-agent.js';
 import { openStore } from './store.js';
 import { unload } from './unload.js';
@@ -29,17 +29,7 @@ export async function runDaemon(
   const datapath = openDatapath(config.bpffs);
   const agent = new RunningAgent({ config, ports, datapath, store, logger });
   datapath.setPorts(ports);
-  const lastGood = lastGoodFile(config);
-  const { loaded, error } = loadWanted(config.mesh, lastGood);
-  if (error)
-    log.error(
-      { error, inForce: loaded?.source ?? null },
-      'the mesh document is refused; the last good one stays',
-    );
-  agent.refuse(error);
-  if (loaded) agent.load(loaded);
-  else
-    log.warn({ mesh: config.mesh }, 'no mesh document yet: packets pass unchained until `lsr-agent apply`');
+  putFirstInForce(agent, config, log);
 
   datapath.attach(ports);
   log.info({ ports: Object.fromEntries(datapath.attached) }, 'programs are attached');
@@ -49,11 +39,10 @@ export async function runDaemon(
 
   const reload = (): void => {
     if (config.mesh === null) return;
-    const wanted = loadWanted(config.mesh, lastGood);
-    agent.refuse(wanted.error);
-    if (wanted.error)
-      log.error({ error: wanted.error }, 'the mesh document is refused; the one in force stays');
-    else if (wanted.loaded) applyQuietly(agent, wanted.loaded, log);
+    const { loaded, error } = loadWanted(config.mesh, lastGoodFile(config));
+    const refused = error ?? (loaded ? tryDocument(agent, loaded) : null);
+    agent.refuse(refused);
+    if (refused) log.error({ error: refused }, 'the mesh document is refused; the one in force stays');
   };
   const watcher = config.mesh === null ? null : watchDocument(config.mesh, reload);
   process.on('SIGHUP', reload);
@@ -72,15 +61,34 @@ export async function runDaemon(
 /** The copy of the newest document that was in force, beside the audit store. */
 const lastGoodFile = (config: AgentConfig): string => join(dirname(config.store), 'mesh.last-good.yaml');
 
-function applyQuietly(agent: RunningAgent, loaded: Parameters<RunningAgent['load']>[0], log: Logger): void {
+/** The wanted document or, where it is refused, the last good one: a host never starts without its chains over a typing error. */
+function putFirstInForce(agent: RunningAgent, config: AgentConfig, log: Logger): void {
+  const lastGood = lastGoodFile(config);
+  const { loaded, error } = loadWanted(config.mesh, lastGood);
+  let refused = error;
+  const failed = loaded ? tryDocument(agent, loaded) : null;
+  if (failed) {
+    refused ??= failed;
+    const { loaded: old } = loadWanted(null, lastGood);
+    if (old && old.text !== loaded?.text) tryDocument(agent, old);
+  }
+  agent.refuse(refused);
+  const inForce = agent.mesh()?.source ?? null;
+  if (refused) log.error({ error: refused, inForce }, 'the mesh document is refused');
+  if (inForce === null)
+    log.warn(
+      { mesh: config.mesh },
+      'no mesh document is in force: packets pass unless older tables are pinned',
+    );
+}
+
+/** Why the document could not be put in force, or null. */
+function tryDocument(agent: RunningAgent, loaded: Loaded): string | null {
   try {
     agent.load(loaded);
+    return null;
   } catch (error) {
-    agent.refuse(describeError(error));
-    log.error(
-      { error: describeError(error) },
-      'the mesh document could not be applied; the one in force stays',
-    );
+    return describeError(error);
   }
 }
 

@@ -26,7 +26,11 @@ export function loadWanted(
 }
 
 function loadLastGood(file: string): Loaded | null {
-  return existsSync(file) ? { ...loadMesh(file), source: file } : null;
+  try {
+    return { ...loadMesh(file), source: file };
+  } catch {
+    return null; // none yet, or written by a version with other rules
+  }
 }
 
 /** One line a problem, for status and log. */

@@ -42,7 +42,7 @@ export class RunningAgent implements Agent {
   readonly #started = Date.now();
   #samples: Sample[] = [];
   #intents: Intent[] = [];
-  #applied: (AppliedMesh & { source: string; at: string }) | null = null;
+  #applied: (AppliedMesh & { at: string }) | null = null;
   #error: string | null = null;
   #entries: Entries | null = null;
   #events: RingBuffer | null = null;

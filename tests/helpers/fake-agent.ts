@@ -28,7 +28,7 @@ export function fakeAgent(overrides: Partial<Agent> = {}): FakeAgent {
     mesh: () => agent.current,
     applyMesh: async (document, text) => {
       const generation = (agent.current?.generation ?? 0) + 1;
-      agent.current = { generation, text, document };
+      agent.current = { generation, text, document, source: 'API' };
       return { generation, changed: { paths: { added: 2, removed: 0, updated: 1 } }, durationMs: 1.5 };
     },
     chains: () => [chainFixture],

@@ -113,9 +113,36 @@ test.serial('a bad mesh document is refused with line and column, and the last g
   const { stderr, exitCode } = await runCli('edge', 'check', file);
   t.is(exitCode, 2);
   t.regex(stderr, /fierwall/);
+  const daemon = execa(
+    'nsenter',
+    enterNamespace(`${lab.prefix}edge`, [
+      process.execPath,
+      'dist/cli.js',
+      'daemon',
+      '--config',
+      `${hostFolder(lab, 'edge')}/agent.yaml`,
+    ]),
+    { reject: false },
+  );
+  const restarted = async (): Promise<boolean> => (await readStatus('edge').catch(() => null)) !== null;
+  await waitFor(restarted, 'a daemon with a bad document to start');
+  const { state, mesh } = await readStatus('edge');
+  t.is(state, 'degraded');
+  t.regex(mesh.error ?? '', /fierwall/);
+  t.regex(mesh.source, /mesh\.last-good\.yaml$/);
+  t.regex(await lab.on('client', 'ping', '-c', '1', server), / 0% packet loss/);
+
+  replace(good.replaceAll('edge', 'edgy'));
+  await waitFor(
+    async () => /node "edge"/.test((await readStatus('edge')).mesh.error ?? ''),
+    'a mesh without this host to be refused',
+  );
+  t.regex(await lab.on('client', 'ping', '-c', '1', server), / 0% packet loss/);
   replace(good);
+  await waitFor(async () => (await readStatus('edge')).state === 'ready', 'the good document to be taken');
+  daemon.kill('SIGTERM');
+  await daemon;
   await startAgent(lab, 'edge');
-  t.is((await readStatus('edge')).state, 'ready');
 });
 
 test.serial('SIGTERM leaves the data path running, --detach-on-exit and unload remove it', async (t) => {
