@@ -9,16 +9,11 @@
 static __always_inline __u64 count_segments(struct __sk_buff *skb, const struct lsr_packet *packet)
 {
 	__u32 size = skb->gso_size;
-	__u32 headers = packet->header + 8;
-	__u8 offset;
+	__u32 headers;
 
 	if (!size)
 		return 1;
-	if (packet->protocol == IPPROTO_TCP) {
-		if (load_bytes(skb, packet->header + 12, &offset, sizeof(offset)))
-			return 1;
-		headers = packet->header + (offset >> 4) * 4;
-	}
+	headers = measure_headers(skb, packet);
 	if (packet->length <= headers)
 		return 1;
 	return (packet->length - headers + size - 1) / size;

@@ -95,46 +95,51 @@ static __always_inline bool is_syn(struct __sk_buff *skb, const struct lsr_packe
 {
 	__u8 flags;
 
-	if (packet->protocol != IPPROTO_TCP || packet->fragment)
+	if (packet->protocol != IPPROTO_TCP || is_fragment(packet))
 		return false;
 	if (load_bytes(skb, packet->header + 13, &flags, sizeof(flags)))
 		return false;
 	return flags & LSR_TCP_SYN;
 }
 
-/* The path of these fields, wherever the packets come from; false where there is none. */
-static __always_inline bool choose_any(struct lsr_fields *fields, __u32 *path)
+/* The chain of these fields, wherever the packets come from; false where there is none. */
+static __always_inline bool choose_any(struct lsr_fields *fields, struct lsr_chain *chain)
 {
 	fields->origin = LSR_ORIGIN_EDGE;
-	if (!choose_path(fields, true, path))
+	if (!choose_chain(fields, true, chain))
 		return true;
 	fields->origin = LSR_ORIGIN_LOCAL;
-	if (!choose_path(fields, true, path))
+	if (!choose_chain(fields, true, chain))
 		return true;
 	fields->origin = LSR_ORIGIN_MESH;
-	return !choose_path(fields, true, path);
+	return !choose_chain(fields, true, chain);
 }
 
 /* Lowers the MSS of a SYN whose opposite direction takes a chain here. */
-static __always_inline void clamp_mss(struct __sk_buff *skb, struct lsr_packet *packet)
+LSR_STEP int clamp_mss(struct __sk_buff *skb, struct lsr_packet *packet)
 {
 	const struct lsr_path *path;
 	struct lsr_fields there = {}, back = {};
-	__u32 number = 0;
+	struct lsr_chain chain = {};
+	__u32 most;
 
-	if (!is_syn(skb, packet))
-		return;
+	if (!packet || !is_syn(skb, packet))
+		return 0;
 	read_fields(skb, packet, &there);
 	back = there;
 	back.source = there.destination;
 	back.destination = there.source;
 	back.source_port = there.destination_port;
 	back.destination_port = there.source_port;
-	if (!choose_any(&back, &number))
-		return;
-	path = bpf_map_lookup_elem(&paths, &number);
-	if (path && path->mss && lower_mss(skb, packet->header, path->mss))
+	if (!choose_any(&back, &chain))
+		return 0;
+	path = bpf_map_lookup_elem(&paths, &chain.path);
+	if (!path)
+		return 0;
+	most = path->mtu - path->length - LSR_BASE_HEADER - LSR_TCP_BASE;
+	if (most < 0xffff && lower_mss(skb, packet->header, most))
 		note(packet, LSR_NOTE_MSS_CLAMPED);
+	return 0;
 }
 
 #endif

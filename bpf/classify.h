@@ -12,7 +12,7 @@ static __always_inline bool has_ports(const struct lsr_packet *packet)
 	case IPPROTO_UDP:
 	case IPPROTO_UDPLITE:
 	case IPPROTO_SCTP:
-		return !packet->fragment; /* the same answer for all fragments of a datagram */
+		return !is_fragment(packet); /* the same answer for all fragments of a datagram */
 	default:
 		return false;
 	}
@@ -52,7 +52,7 @@ static __always_inline void mask_fields(const struct lsr_fields *fields,
 	key->mark = fields->mark & mask->mark;
 	key->protocol = fields->protocol & mask->protocol;
 	key->dscp = fields->dscp & mask->dscp;
-	key->origin = fields->origin;
+	key->origin = fields->origin & mask->origin;
 	key->tuple = mask->tuple;
 }
 
@@ -88,22 +88,23 @@ static long try_tuple(__u32 step, struct lsr_search *search)
 }
 
 /*
- * Finds the path for these fields by the first rule that holds: LSR_PASSED without a rule, LSR_DROP_NO_CHAIN where the rule's
- * chain is not in the tables, else 0 and `path`.
+ * Finds the chain for these fields by the first rule that holds: LSR_PASSED without a rule,
+ * LSR_DROP_NO_CHAIN where the rule's chain is not in the tables, else 0 and `chain`.
  */
-LSR_STEP int choose_path(const struct lsr_fields *fields, __u32 with_ports, __u32 *path)
+LSR_STEP int choose_chain(const struct lsr_fields *fields, __u32 with_ports,
+			  struct lsr_chain *chain)
 {
 	struct lsr_search search = {
 		.fields = fields,
 		.with_ports = with_ports,
 	};
 	const struct lsr_state *current;
-	const struct lsr_chain *chain;
+	const struct lsr_chain *found;
 	struct lsr_chain_key key;
 	__u32 zero = 0;
 
 	current = bpf_map_lookup_elem(&state, &zero);
-	if (!fields || !path || !current || !current->tuples)
+	if (!fields || !chain || !current || !current->tuples)
 		return LSR_PASSED;
 	search.set = current->set;
 	bpf_loop(current->tuples, try_tuple, &search, 0);
@@ -111,10 +112,10 @@ LSR_STEP int choose_path(const struct lsr_fields *fields, __u32 with_ports, __u3
 		return LSR_PASSED;
 	key.chain = search.chain;
 	key.set = current->set;
-	chain = bpf_map_lookup_elem(&chains, &key);
-	if (!chain)
+	found = bpf_map_lookup_elem(&chains, &key);
+	if (!found)
 		return LSR_DROP_NO_CHAIN;
-	*path = chain->path;
+	*chain = *found;
 	return 0;
 }
 

@@ -7,40 +7,9 @@
 #define LSR_HOP_H
 
 #include "audit.h"
-#include "leave.h"
+#include "route.h"
+#include "slice.h"
 #include <stddef.h>
-
-/* A source route as it stands in the packet. */
-struct lsr_route {
-	struct lsr_hop_key key;
-	__be32 final; /* the last entry: the destination */
-};
-
-/* Collects the key of `hops`. The options begin with a source route of checked length. */
-static __always_inline bool read_hop_key(struct __sk_buff *skb, const struct lsr_options *options,
-					 struct lsr_route *route)
-{
-	__u32 count = (options->route_length - 3U) / 4;
-	__u32 bytes = opaque(count * sizeof(__be32));
-	__be32 entries[LSR_ROUTE_MAX] = {};
-
-	if (bytes < sizeof(*entries) || bytes > sizeof(entries))
-		return false;
-	if (load_bytes(skb, LSR_BASE_HEADER + 3, entries, bytes))
-		return false;
-	route->key.type = options->route_type;
-	route->key.length = options->route_length;
-	route->key.pointer = options->route_pointer;
-	route->key.record = options->record_length;
-#pragma clang loop unroll(full)
-	for (__u32 i = 0; i < LSR_ROUTE_MAX; i++) {
-		if (i + 1 == count)
-			route->final = entries[i];
-		else if (i < LSR_HOPS_KNOWN)
-			route->key.route[i] = entries[i];
-	}
-	return true;
-}
 
 /* A copy of the key with the entries on one side of the pointer zeroed. */
 static __always_inline const struct lsr_hop *find_part(const struct lsr_route *route,
@@ -111,7 +80,7 @@ static __always_inline void read_record_route(struct __sk_buff *skb,
 {
 	__u32 bytes = opaque(options->record_pointer - 4U);
 
-	if (!options->record_length || bytes < sizeof(*key->record) || bytes > sizeof(key->record))
+	if (!options->record_at || bytes < sizeof(*key->record) || bytes > sizeof(key->record))
 		return;
 	if (load_bytes(skb, LSR_BASE_HEADER + options->record_at + 3, key->record, bytes))
 		return;
@@ -127,7 +96,7 @@ static __always_inline enum lsr_reason write_record(struct __sk_buff *skb,
 	__u32 record = LSR_BASE_HEADER + options->record_at;
 	__u8 pointer = options->record_pointer + 4;
 
-	if (!options->record_length)
+	if (!options->record_at)
 		return 0;
 	if (options->record_pointer > options->record_length) {
 		note(packet, LSR_NOTE_RECORD_FULL);
@@ -161,15 +130,19 @@ LSR_STEP int forward(struct __sk_buff *skb, struct lsr_packet *packet,
 	struct lsr_exit way;
 	enum lsr_reason reason;
 	bool strict;
+	__u32 size;
 	__u8 ttl;
 
 	if (!packet || !options)
 		return LSR_DROP_SHORT;
 	if (packet->ttl <= 1)
-		return LSR_DROP_TTL;
+		return refuse(packet, LSR_DROP_TTL, LSR_ICMP_TIME_EXCEEDED, 0);
 	strict = advance && options->route_type == LSR_OPTION_STRICT;
-	reason = find_exit(skb, packet, next, skb->gso_size ? 0 : packet->length, strict, false,
-			   &way);
+	reason = find_exit(skb, packet, next, strict, &way);
+	if (reason)
+		return reason;
+	reason = choose_size(skb, packet, measure(skb, packet), way.mtu,
+			     packet->header - LSR_BASE_HEADER, &size);
 	if (reason)
 		return reason;
 	if (advance) {
@@ -186,41 +159,10 @@ LSR_STEP int forward(struct __sk_buff *skb, struct lsr_packet *packet,
 	reason = write_checksum(skb, packet->header);
 	if (reason)
 		return reason;
-	leave(skb, &way);
+	reason = depart(skb, packet, size, &way);
+	if (reason)
+		return reason;
 	return advance ? LSR_ADVANCED : LSR_FORWARDED;
-}
-
-/* Takes all options out; the packet is then `destination`'s, as its source sent it. */
-LSR_STEP int strip_options(struct __sk_buff *skb, struct lsr_packet *packet, __be32 destination)
-{
-	struct lsr_header whole;
-	struct iphdr header;
-	__u32 length;
-
-	if (!packet || !load_header(skb, LSR_BASE_HEADER, &whole))
-		return LSR_DROP_SHORT;
-	length = packet->header - LSR_BASE_HEADER;
-	if (bpf_skb_adjust_room(skb, -(__s32)length, BPF_ADJ_ROOM_NET,
-				BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET))
-		return LSR_DROP_RESIZE;
-	/*
-	 * CHECKSUM_COMPLETE: the kernel took the options' sum out of skb->csum, but the header as
-	 * a whole summed to zero before and does so afterwards; put back what the base lacked.
-	 */
-	bpf_csum_update(skb, (__u16)~sum_header(&whole));
-
-	packet->length -= length;
-	packet->header = LSR_BASE_HEADER;
-	packet->destination = destination;
-	if (load_bytes(skb, 0, &header, sizeof(header)))
-		return LSR_DROP_SHORT;
-	header.ihl = LSR_BASE_HEADER / 4;
-	if (header.tot_len) /* 0: BIG TCP */
-		header.tot_len = LSR_NET16((__u16)packet->length);
-	header.daddr = destination;
-	if (store_bytes(skb, 0, &header, sizeof(header)))
-		return LSR_DROP_RESIZE;
-	return write_checksum(skb, LSR_BASE_HEADER);
 }
 
 LSR_STEP int end_chain(struct __sk_buff *skb, struct lsr_packet *packet,
@@ -249,7 +191,10 @@ LSR_STEP int end_chain(struct __sk_buff *skb, struct lsr_packet *packet,
 	read_record_route(skb, options, &flow);
 	record_end(skb, packet, &flow);
 	reason = strip_options(skb, packet, destination);
-	return reason ? reason : LSR_ENDED;
+	if (reason)
+		return reason;
+	skb->tc_index = LSR_ENDED_MARK;
+	return LSR_ENDED;
 }
 
 /* Drops a source route that is not as predicted; `reason` 0 asks for an explanation. */
@@ -274,7 +219,7 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 	struct lsr_route route = {};
 	const struct lsr_hop *hop;
 
-	if (!packet || !options || !read_hop_key(skb, options, &route))
+	if (!packet || !options || !read_hop_key(skb, 0, options, &route))
 		return LSR_DROP_SHORT;
 	if (options->route_pointer > options->route_length)
 		return deviate(skb, packet, &route, 0, LSR_DROP_EXHAUSTED);
@@ -290,13 +235,6 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 	return end_chain(skb, packet, options, route.final, hop->path);
 }
 
-static __always_inline __u32 find_owner(__be32 address)
-{
-	const __u32 *owner = bpf_map_lookup_elem(&addresses, &address);
-
-	return owner ? *owner : 0;
-}
-
 static __always_inline enum lsr_reason check_source(const struct lsr_packet *packet)
 {
 	if (is_martian(packet->source))
@@ -307,13 +245,15 @@ static __always_inline enum lsr_reason check_source(const struct lsr_packet *pac
 }
 
 /* A mesh port's packet with options. */
-static __always_inline enum lsr_reason walk_route(struct __sk_buff *skb, struct lsr_packet *packet)
+LSR_STEP int walk_route(struct __sk_buff *skb, struct lsr_packet *packet)
 {
 	const struct lsr_state *current;
 	struct lsr_options options = {};
 	enum lsr_reason reason;
 	__u32 zero = 0;
 
+	if (!packet)
+		return LSR_DROP_SHORT;
 	reason = scan_options(skb, packet->header, &options);
 	if (reason)
 		return reason;
@@ -323,7 +263,7 @@ static __always_inline enum lsr_reason walk_route(struct __sk_buff *skb, struct 
 		return LSR_DROP_LAYER2_DESTINATION;
 	if (!verify_checksum(skb, packet->header))
 		return LSR_DROP_CHECKSUM;
-	reason = verify_layout(skb, packet->header, &options);
+	reason = verify_layout(skb, packet, &options);
 	if (reason)
 		return reason;
 	reason = check_source(packet);

@@ -4,43 +4,33 @@
 #define LSR_IMPOSE_H
 
 #include "classify.h"
-#include "leave.h"
+#include "slice.h"
 
 /*
  * GSO segments keep their size where they fit with the options, so that a clamped TCP flow is not
  * cut a second time; else the kernel lowers gso_size, which it can do for TCP only
- * (net/core/filter.c, bpf_skb_net_grow).
+ * (net/core/filter.c, bpf_skb_net_grow). `longest` is what a segment measures without the options.
  */
-static __always_inline __u64 choose_room_flags(struct __sk_buff *skb,
-					       const struct lsr_packet *packet,
-					       const struct lsr_path *path, __u32 mtu)
+static __always_inline enum lsr_reason choose_room(struct __sk_buff *skb, struct lsr_packet *packet,
+						   const struct lsr_path *path, __u32 limit,
+						   __u64 *flags, __u32 *size)
 {
-	__u32 headers = packet->header + path->length;
-	__u8 offset;
+	__u32 longest = measure(skb, packet);
+	bool known = packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_UDP;
 
-	if (!skb->gso_size)
-		return 0;
-	if (packet->protocol != IPPROTO_TCP)
-		return BPF_F_ADJ_ROOM_FIXED_GSO;
-	if (load_bytes(skb, packet->header + 12, &offset, sizeof(offset)))
-		return 0;
-	headers += (offset >> 4) * 4;
-	return skb->gso_size + headers <= mtu ? BPF_F_ADJ_ROOM_FIXED_GSO : 0;
+	*flags = BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+	*size = 0;
+	if (skb->gso_size && longest <= limit) {
+		if (known && longest + path->length <= limit)
+			*flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
+		if (packet->protocol != IPPROTO_UDP || longest + path->length <= limit)
+			return 0;
+	}
+	return choose_size(skb, packet, longest + path->length, limit, path->length, size);
 }
 
-static __always_inline bool segment_fits(struct __sk_buff *skb, const struct lsr_packet *packet,
-					 const struct lsr_path *path, __u32 mtu)
-{
-	__u32 udp = sizeof(__be16) * 4;
-
-	if (!skb->gso_size || packet->protocol == IPPROTO_TCP)
-		return true;
-	return skb->gso_size + udp + packet->header + path->length <= mtu;
-}
-
-static __always_inline enum lsr_reason write_route(struct __sk_buff *skb,
-						   const struct lsr_packet *packet,
-						   const struct lsr_path *path, __u8 ttl)
+static __always_inline enum lsr_reason write_route(struct __sk_buff *skb, struct lsr_packet *packet,
+						   const struct lsr_path *path)
 {
 	struct iphdr header;
 	__u32 length = path->length;
@@ -49,68 +39,81 @@ static __always_inline enum lsr_reason write_route(struct __sk_buff *skb,
 		return LSR_DROP_NO_CHAIN;
 	if (load_bytes(skb, 0, &header, sizeof(header)))
 		return LSR_DROP_RESIZE;
-	header.ihl = (LSR_BASE_HEADER + length) / 4;
+	packet->header = LSR_BASE_HEADER + length;
+	packet->length += length;
+	header.ihl = packet->header / 4;
 	if (header.tot_len) /* 0: BIG TCP */
-		header.tot_len = LSR_NET16((__u16)(packet->length + length));
-	header.ttl = ttl;
+		header.tot_len = LSR_NET16((__u16)packet->length);
+	header.ttl -= packet->stage == LSR_ARRIVED; /* else the stack has seen to it */
 	header.daddr = path->first;
 	if (store_bytes(skb, 0, &header, sizeof(header)) ||
 	    store_bytes(skb, LSR_BASE_HEADER, path->options, length) ||
 	    store_bytes(skb, LSR_BASE_HEADER + path->destination, &packet->destination,
 			sizeof(packet->destination)))
 		return LSR_DROP_RESIZE;
-	return write_checksum(skb, LSR_BASE_HEADER + length);
+	if (path->record && is_later_fragment(packet) &&
+	    blank_record(skb, LSR_BASE_HEADER + path->destination + sizeof(packet->destination),
+			 path->record))
+		return LSR_DROP_RESIZE;
+	return write_checksum(skb, packet->header);
 }
 
-LSR_STEP int impose(struct __sk_buff *skb, const struct lsr_packet *packet, __u32 number,
-		    __u32 local)
+LSR_STEP int impose(struct __sk_buff *skb, struct lsr_packet *packet, __u32 number)
 {
 	const struct lsr_path *path = bpf_map_lookup_elem(&paths, &number);
 	struct lsr_exit way;
 	enum lsr_reason reason;
-	__u32 grown;
+	__u32 limit, size;
 	__u64 flags;
 
 	if (!packet || !path)
 		return LSR_DROP_NO_CHAIN;
-	grown = packet->length + path->length;
 	if (packet->header != LSR_BASE_HEADER)
 		return LSR_DROP_HAS_OPTIONS;
-	if (!local && packet->ttl <= 1)
-		return LSR_DROP_TTL;
-	reason = find_exit(skb, packet, path->first, skb->gso_size ? 0 : grown, path->strict, local,
-			   &way);
+	if (packet->stage == LSR_ARRIVED && packet->ttl <= 1)
+		return refuse(packet, LSR_DROP_TTL, LSR_ICMP_TIME_EXCEEDED, 0);
+	reason = find_exit(skb, packet, path->first, path->strict, &way);
 	if (reason)
 		return reason;
-	if (!segment_fits(skb, packet, path, way.interface->mtu))
-		return LSR_DROP_TOO_BIG;
-	flags = choose_room_flags(skb, packet, path, way.interface->mtu);
-	if (bpf_skb_adjust_room(skb, path->length, BPF_ADJ_ROOM_NET,
-				flags | BPF_F_ADJ_ROOM_NO_CSUM_RESET))
+	limit = way.mtu < path->mtu ? way.mtu : path->mtu;
+	reason = choose_room(skb, packet, path, limit, &flags, &size);
+	if (reason)
+		return reason;
+	if (bpf_skb_adjust_room(skb, path->length, BPF_ADJ_ROOM_NET, flags))
 		return LSR_DROP_RESIZE;
-	reason = write_route(skb, packet, path, local ? packet->ttl : packet->ttl - 1);
+	reason = write_route(skb, packet, path);
 	if (reason)
 		return reason;
-	leave(skb, &way);
-	return LSR_IMPOSED;
+	reason = depart(skb, packet, size, &way);
+	return reason ? reason : LSR_IMPOSED;
 }
 
-/* Classifies a packet and sends it down its chain. LSR_PASSED where no rule speaks of it. */
-static __always_inline enum lsr_reason classify(struct __sk_buff *skb,
-						const struct lsr_packet *packet,
-						enum lsr_origin origin)
+/*
+ * Classifies a packet and sends it down its chain. LSR_PASSED where no rule speaks of it, and for
+ * an arriving packet that the stack will bring to a managed port: netfilter and conntrack of this
+ * host see it first, and both directions of its connection.
+ */
+LSR_STEP int classify(struct __sk_buff *skb, struct lsr_packet *packet, __u32 origin)
 {
 	struct lsr_fields fields = {.origin = origin};
+	struct lsr_chain chain = {};
 	enum lsr_reason reason;
-	__u32 path = 0;
 
-	if (is_martian(packet->destination))
+	if (!packet)
+		return LSR_DROP_SHORT;
+	if (is_martian(packet->destination) || find_owner(packet->destination) == LSR_OWNER_SELF)
 		return LSR_PASSED;
+	if (is_fragment(packet))
+		fields.origin |= LSR_ORIGIN_FRAGMENT;
 	read_fields(skb, packet, &fields);
-	reason = choose_path(&fields, has_ports(packet), &path);
+	reason = choose_chain(&fields, has_ports(packet), &chain);
 	if (reason)
 		return reason;
-	return impose(skb, packet, path, origin == LSR_ORIGIN_LOCAL);
+	if (is_fragment(packet) && chain.fragments == LSR_FRAGMENTS_DROP)
+		return LSR_DROP_FRAGMENT;
+	if (packet->stage == LSR_ARRIVED && passes_port(skb, packet))
+		return LSR_PASSED;
+	return impose(skb, packet, chain.path);
 }
 
 #endif

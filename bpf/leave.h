@@ -9,62 +9,136 @@
 #define AF_INET 2
 #endif
 
+enum {
+	LSR_LOOPBACK = 1, /* ifindex; LOOPBACK_IFINDEX, include/net/flow.h */
+};
+
+/* Why a packet is answered, RFC 792. */
+enum {
+	LSR_ICMP_UNREACHABLE = 3,
+	LSR_ICMP_SOURCE_QUENCH = 4,
+	LSR_ICMP_REDIRECT = 5,
+	LSR_ICMP_TIME_EXCEEDED = 11,
+	LSR_ICMP_PARAMETER_PROBLEM = 12,
+	LSR_ICMP_NET_UNREACHABLE = 0, /* codes of LSR_ICMP_UNREACHABLE */
+	LSR_ICMP_TOO_BIG = 4,
+	LSR_ICMP_ROUTE_FAILED = 5,
+};
+
 struct lsr_exit {
 	const struct lsr_interface *interface;
 	__u32 index;      /* ifindex */
 	__be32 neighbour; /* the gateway, or the next hop itself where it is on-link */
+	__u32 mtu;        /* bytes; of the interface or, where smaller, of the route */
+	__u32 pending;    /* the neighbour's MAC address is not known yet */
 };
 
-/*
- * Finds the way to `next`. `length` is what the packet will measure in bytes of IPv4, 0 for a GSO
- * packet: its segments are checked where they are sized. `output` is set for a local socket's
- * packet, which leaves even where the host does not forward.
- */
-static __always_inline enum lsr_reason find_exit(struct __sk_buff *skb,
-						 const struct lsr_packet *packet, __be32 next,
-						 __u32 length, bool strict, bool output,
-						 struct lsr_exit *way)
+/* Drops for this reason, and has finish() tell the sender where that is allowed. */
+static __always_inline enum lsr_reason refuse(struct lsr_packet *packet, enum lsr_reason reason,
+					      __u8 type, __u8 code)
+{
+	packet->type = type;
+	packet->code = code;
+	return reason;
+}
+
+/* A packet that would be too long: what its sender may send, at most, in bytes of IPv4. */
+static __always_inline enum lsr_reason refuse_size(struct lsr_packet *packet,
+						   enum lsr_reason reason, __u32 mtu)
+{
+	packet->mtu = mtu < 0xffff ? mtu : 0xffff;
+	return refuse(packet, reason, LSR_ICMP_UNREACHABLE, LSR_ICMP_TOO_BIG);
+}
+
+/* The route to an address, as the kernel has it; BPF_FIB_LKUP_RET_…. */
+static __always_inline long find_route(struct __sk_buff *skb, const struct lsr_packet *packet,
+				       __be32 from, __be32 to, struct bpf_fib_lookup *fib)
+{
+	long found;
+
+	__builtin_memset(fib, 0, sizeof(*fib)); /* the padding too: the kernel reads all of it */
+	fib->family = AF_INET;
+	fib->l4_protocol = packet->protocol;
+	fib->tot_len = 1; /* fits any route, and asks for its MTU: mtu_result */
+	fib->ifindex = packet->input;
+	fib->tos = packet->dscp << 2;
+	fib->ipv4_src = from;
+	fib->ipv4_dst = to;
+	found = bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
+	if (found != BPF_FIB_LKUP_RET_FWD_DISABLED || packet->stage != LSR_LOCAL)
+		return found;
+	fib->ifindex = skb->ifindex; /* a host that does not forward still sends */
+	return bpf_fib_lookup(skb, fib, sizeof(*fib), BPF_FIB_LOOKUP_OUTPUT);
+}
+
+/* Finds the way to the next hop. */
+static __always_inline enum lsr_reason find_exit(struct __sk_buff *skb, struct lsr_packet *packet,
+						 __be32 next, bool strict, struct lsr_exit *way)
 {
 	struct bpf_fib_lookup fib;
 	long found;
 
-	if (length > 0xffff)
-		return LSR_DROP_TOO_BIG;
-	__builtin_memset(&fib, 0, sizeof(fib)); /* the padding too: the kernel reads all of it */
-	fib.family = AF_INET;
-	fib.l4_protocol = packet->protocol;
-	fib.tot_len = length;
-	fib.ifindex = skb->ifindex;
-	fib.tos = packet->dscp << 2;
-	fib.ipv4_src = packet->source;
-	fib.ipv4_dst = next;
-	found = bpf_fib_lookup(skb, &fib, sizeof(fib), output ? BPF_FIB_LOOKUP_OUTPUT : 0);
-	if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return LSR_DROP_TOO_BIG;
+	found = find_route(skb, packet, packet->source, next, &fib);
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return LSR_DROP_NO_ROUTE;
+		return refuse(packet, LSR_DROP_NO_ROUTE, LSR_ICMP_UNREACHABLE,
+			      LSR_ICMP_NET_UNREACHABLE);
 	if (strict && fib.ipv4_dst != next) /* RFC 791 §3.1: directly connected networks only */
-		return LSR_DROP_NOT_ADJACENT;
+		return refuse(packet, LSR_DROP_NOT_ADJACENT, LSR_ICMP_UNREACHABLE,
+			      LSR_ICMP_ROUTE_FAILED);
 
 	way->index = fib.ifindex;
 	way->neighbour = fib.ipv4_dst;
+	way->pending = found == BPF_FIB_LKUP_RET_NO_NEIGH;
 	way->interface = bpf_map_lookup_elem(&interfaces, &way->index);
 	if (!way->interface || way->interface->role != LSR_ROLE_MESH)
 		return LSR_DROP_NOT_MESH;
-	if (length > way->interface->mtu)
-		return LSR_DROP_TOO_BIG;
+	way->mtu = way->interface->mtu;
+	if (!way->pending && fib.mtu_result < way->mtu)
+		way->mtu = fib.mtu_result;
 	return 0;
 }
 
-static __always_inline void leave(struct __sk_buff *skb, const struct lsr_exit *way)
+/* Whether the stack would send this packet, as it is, out of a managed port. */
+LSR_STEP int passes_port(struct __sk_buff *skb, const struct lsr_packet *packet)
+{
+	struct bpf_fib_lookup fib;
+	long found;
+
+	if (!packet)
+		return false;
+	found = find_route(skb, packet, packet->source, packet->destination, &fib);
+	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return false;
+	return find_interface(fib.ifindex) != NULL;
+}
+
+/*
+ * A packet that waits for a neighbour is looked up again by its route when the neighbour answers
+ * (net/core/neighbour.c, neigh_update): by that of the plain packet, if the stack has sent it. So
+ * the kernel is to give it a route of its own then.
+ */
+static __always_inline void send_on(struct __sk_buff *skb, const struct lsr_packet *packet,
+				    const struct lsr_exit *way)
 {
 	struct bpf_redir_neigh neighbour;
 
+	skb->tc_index = LSR_OWN_MARK; /* the redirected packet passes the egress hook again */
+	if (way->pending && packet->stage != LSR_ARRIVED) {
+		bpf_redirect_neigh(way->index, NULL, 0, 0);
+		return;
+	}
 	__builtin_memset(&neighbour, 0, sizeof(neighbour));
 	neighbour.nh_family = AF_INET;
 	neighbour.ipv4_nh = way->neighbour;
-	skb->tc_index = LSR_OWN_MARK; /* the redirected packet passes the egress hook again */
 	bpf_redirect_neigh(way->index, &neighbour, sizeof(neighbour), 0);
+}
+
+static __always_inline void leave(struct __sk_buff *skb, struct lsr_packet *packet,
+				  const struct lsr_exit *way)
+{
+	if (way->pending) /* the kernel queues it, and drops it if nobody answers */
+		note(packet, LSR_NOTE_NEIGHBOUR_PENDING);
+	send_on(skb, packet, way);
 }
 
 #endif

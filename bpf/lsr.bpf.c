@@ -2,15 +2,17 @@
 /*
  * lsr-agent's data path: two programs on every managed interface.
  *
- *   ingress   edge:  options? drop or strip.  classify -> impose | pass
- *             mesh:  source route? validate -> advance | end | forward | drop.  plain: pass
- *   egress    our own packets pass; a local socket's plain packet: classify -> impose | pass
+ *   ingress   edge:  options? drop or strip.  plain: classify -> to the stack | impose
+ *             mesh:  source route? validate -> advance | end | forward | drop.  plain: as edge
+ *   egress    our own packets pass, or are cut; a plain one of the stack: classify -> impose | pass
  *
  * A step returns enum lsr_reason; only finish() returns TC_ACT_*.
  */
 #include "clamp.h"
+#include "finish.h"
 #include "hop.h"
 #include "impose.h"
+#include "translate.h"
 #include <bpf/bpf_endian.h>
 #include <linux/if_ether.h>
 
@@ -62,9 +64,19 @@ static __always_inline enum lsr_reason enter_edge(struct __sk_buff *skb, struct 
 
 static __always_inline enum lsr_reason enter_mesh(struct __sk_buff *skb, struct lsr_packet *packet)
 {
-	if (packet->header > LSR_BASE_HEADER)
-		return walk_route(skb, packet);
-	return enter_plain(skb, packet, LSR_ORIGIN_MESH);
+	enum lsr_reason reason;
+
+	if (skb->pkt_type == 0 && packet->protocol == IPPROTO_ICMP) { /* PACKET_HOST */
+		reason = translate_error(skb, packet);
+		if (reason)
+			return reason;
+	}
+	if (packet->header == LSR_BASE_HEADER)
+		return enter_plain(skb, packet, LSR_ORIGIN_MESH);
+	reason = walk_route(skb, packet);
+	if (reason == LSR_ENDED)
+		clamp_mss(skb, packet);
+	return reason;
 }
 
 static __always_inline enum lsr_reason enter(struct __sk_buff *skb, struct lsr_packet *packet,
@@ -74,6 +86,8 @@ static __always_inline enum lsr_reason enter(struct __sk_buff *skb, struct lsr_p
 
 	if (skb->tc_index)
 		skb->tc_index = 0; /* ours to set: nothing from outside may claim to be our own */
+	packet->icmp = interface->icmp;
+	packet->input = skb->ifindex;
 	if (!is_ipv4(skb))
 		return LSR_PASSED;
 	reason = read_packet(skb, packet);
@@ -96,23 +110,45 @@ static __always_inline enum lsr_reason check_local_options(struct __sk_buff *skb
 	return options.seen & LSR_SEEN_ROUTE ? LSR_DROP_LOCAL_ROUTE : 0;
 }
 
-static __always_inline enum lsr_reason leave_host(struct __sk_buff *skb, struct lsr_packet *packet)
+/* Where a packet that the stack sends has come from: 0, where that is no port of ours. */
+static __always_inline __u32 find_origin(struct __sk_buff *skb, struct lsr_packet *packet)
+{
+	const struct lsr_interface *port;
+
+	packet->input = skb->ingress_ifindex;
+	packet->stage = LSR_ROUTED;
+	if (!packet->input) {
+		packet->input = LSR_LOOPBACK; /* as the kernel looks up an output route */
+		packet->stage = LSR_LOCAL;
+		return LSR_ORIGIN_LOCAL;
+	}
+	port = find_interface(packet->input);
+	if (!port)
+		return 0;
+	return port->role == LSR_ROLE_EDGE ? LSR_ORIGIN_EDGE : LSR_ORIGIN_MESH;
+}
+
+static __always_inline enum lsr_reason leave_host(struct __sk_buff *skb, struct lsr_packet *packet,
+						  const struct lsr_interface *interface)
 {
 	enum lsr_reason reason;
+	__u32 origin;
 
 	if (skb->tc_index == LSR_OWN_MARK)
 		return LSR_OWN;
-	if (!is_ipv4(skb))
+	if (skb->tc_index == LSR_ENDED_MARK || !is_ipv4(skb))
 		return LSR_PASSED;
 	reason = read_packet(skb, packet);
 	if (reason)
 		return reason;
+	packet->icmp = interface->icmp;
+	origin = find_origin(skb, packet);
+	if (skb->tc_index == LSR_SLICE_MARK)
+		return cut_slice(skb, packet);
 	reason = check_local_options(skb, packet);
 	if (reason)
 		return reason;
-	if (!skb->sk) /* the stack forwards it: it was classified where it came in */
-		return LSR_PASSED;
-	return classify(skb, packet, LSR_ORIGIN_LOCAL);
+	return origin ? classify(skb, packet, origin) : LSR_PASSED;
 }
 
 SEC("tc")
@@ -137,7 +173,7 @@ int lsr_egress(struct __sk_buff *skb)
 
 	if (!interface)
 		return TC_ACT_UNSPEC;
-	reason = leave_host(skb, &packet);
+	reason = leave_host(skb, &packet, interface);
 	return finish(skb, &packet, interface->slot * 2 + LSR_EGRESS, reason);
 }
 
@@ -153,6 +189,8 @@ struct {
 	enum lsr_owner *owner;
 	enum lsr_option *option;
 	enum lsr_part *part;
+	enum lsr_icmp *icmp;
+	enum lsr_fragments *fragments;
 	enum lsr_event_kind *kind;
 } lsr_layout SEC("layout");
 

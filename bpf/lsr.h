@@ -18,6 +18,9 @@ enum lsr_limits {
 	LSR_TUPLES_MAX = 64,     /* distinct field masks among the rules of one set */
 	LSR_INTERFACES_MAX = 64, /* managed interfaces of one agent */
 	LSR_NAME_MAX = 16,       /* IFNAMSIZ, include/uapi/linux/if.h */
+	LSR_QUOTE_MAX = 512, /* bytes; the error as a whole is at most 576 (RFC 1812 §4.3.2.3) */
+	LSR_ICMP_PER_SECOND = 1000, /* errors, on each CPU; as net.ipv4.icmp_msgs_per_sec */
+	LSR_ICMP_BURST = 50,        /* as net.ipv4.icmp_msgs_burst */
 };
 
 /* IPv4 option types with the copied bit, RFC 791 §3.1. */
@@ -37,7 +40,7 @@ enum lsr_option {
 /*
  * Why a packet left a program, and what else was counted about it. Each packet counts once under
  * LSR_RECEIVED and once under an outcome or a drop:
- *     received = passed + own + imposed + advanced + forwarded + ended + sum of drops
+ *     received = passed + own + imposed + advanced + forwarded + ended + sliced + sum of drops
  */
 enum lsr_reason {
 	/* notes: counted beside the outcome */
@@ -45,6 +48,11 @@ enum lsr_reason {
 	LSR_NOTE_MSS_CLAMPED,
 	LSR_NOTE_RECORD_FULL,
 	LSR_NOTE_STRIPPED,
+	LSR_NOTE_FRAGMENTED,
+	LSR_NOTE_NEIGHBOUR_PENDING, /* handed over while the next hop's MAC address was unknown */
+	LSR_NOTE_ICMP_SENT,
+	LSR_NOTE_ICMP_LIMITED,
+	LSR_NOTE_ICMP_TRANSLATED,
 	LSR_NOTE_FLOW_LOST,
 	LSR_NOTE_EVENT_LOST,
 
@@ -55,6 +63,7 @@ enum lsr_reason {
 	LSR_ADVANCED,
 	LSR_FORWARDED,
 	LSR_ENDED,
+	LSR_SLICED, /* a fragment that our own program cut; it passes once more, as LSR_OWN */
 
 	/* drops, in the order of the checks */
 	LSR_DROP_SHORT,
@@ -88,11 +97,13 @@ enum lsr_reason {
 	LSR_DROP_DESTINATION,
 	LSR_DROP_TTL,
 	LSR_DROP_NO_CHAIN,
+	LSR_DROP_FRAGMENT,
 	LSR_DROP_HAS_OPTIONS,
 	LSR_DROP_NO_ROUTE,
 	LSR_DROP_NOT_ADJACENT,
 	LSR_DROP_NOT_MESH,
 	LSR_DROP_TOO_BIG,
+	LSR_DROP_CANNOT_FRAGMENT,
 	LSR_DROP_RESIZE,
 
 	LSR_REASONS,
@@ -113,12 +124,21 @@ enum lsr_origin {
 	LSR_ORIGIN_EDGE = 1,
 	LSR_ORIGIN_LOCAL = 2,
 	LSR_ORIGIN_MESH = 3,
+	LSR_ORIGIN_FRAGMENT =
+		0x80, /* beside one of the others: the packet is a fragment, without ports */
 };
 
 /* What an edge port does with a packet that arrives with options. */
 enum lsr_options_policy {
 	LSR_OPTIONS_DROP = 0,
 	LSR_OPTIONS_STRIP = 1,
+};
+
+/* Which ICMP errors the agent sends on its own behalf. */
+enum lsr_icmp {
+	LSR_ICMP_OFF = 0,
+	LSR_ICMP_PMTU = 1, /* 3/4 fragmentation needed */
+	LSR_ICMP_ALL = 2,  /* also 3/0 no route, 3/5 source route failed, 11/0 time exceeded */
 };
 
 /* `state`, one entry: what is flipped to make a change visible at once. */
@@ -133,7 +153,8 @@ struct lsr_state {
 struct lsr_interface {
 	__u8 role;      /* enum lsr_role */
 	__u8 options;   /* enum lsr_options_policy */
-	__u16 slot;     /* of `counters` */
+	__u8 icmp;      /* enum lsr_icmp */
+	__u8 slot;      /* of `counters` */
 	__u32 mtu;      /* bytes */
 	__be32 address; /* written into Record Route when a packet leaves here */
 	char name[LSR_NAME_MAX];
@@ -160,7 +181,7 @@ struct lsr_fields {
 	__u32 mark;
 	__u8 protocol;
 	__u8 dscp;
-	__u8 origin; /* enum lsr_origin; always looked at */
+	__u8 origin; /* enum lsr_origin */
 	__u8 tuple;  /* its index in `tuples` */
 };
 
@@ -175,6 +196,12 @@ struct lsr_rule {
 	__u32 chain;
 };
 
+/* What becomes of fragments that a rule sends into a chain. */
+enum lsr_fragments {
+	LSR_FRAGMENTS_CHAIN = 0,
+	LSR_FRAGMENTS_DROP = 1,
+};
+
 /* `chains`: set and chain -> how its packets are sent. */
 struct lsr_chain_key {
 	__u32 chain;
@@ -184,6 +211,7 @@ struct lsr_chain_key {
 struct lsr_chain {
 	__u32 path;
 	__u32 generation;
+	__u32 fragments; /* enum lsr_fragments */
 };
 
 /* `paths`: path -> what the edge writes. */
@@ -193,9 +221,9 @@ struct lsr_path {
 	__u8 length;                   /* bytes of `options` in use, a multiple of 4 */
 	__u8 destination;              /* offset of the destination in `options` */
 	__u8 strict;
-	__u8 unused;
-	__u16 mss; /* the largest TCP MSS that leaves room for `options` */
-	__u16 unused2;
+	__u8 record; /* bytes of Record Route, which stands behind the destination; 0 without */
+	__u16 mtu;   /* bytes; the smallest on the way, as far as the agent knows */
+	__u16 unused;
 };
 
 /* Which part of a predicted source route a key holds; the parts explain a mismatch. */
@@ -259,6 +287,17 @@ struct lsr_flow {
 	__be32 hop;                    /* the destination address that the packet arrived with */
 	__u8 options[LSR_OPTIONS_MAX]; /* the options of the first packet */
 	__u32 unused;
+};
+
+/* `allowance`, per CPU: a token bucket for ICMP errors. */
+struct lsr_allowance {
+	__u64 filled; /* CLOCK_BOOTTIME ns */
+	__u64 tokens;
+};
+
+/* `quote`, per CPU: what an ICMP error carries of the packet that it is about. */
+struct lsr_quote {
+	__u8 bytes[LSR_QUOTE_MAX];
 };
 
 /* `events`, a ring buffer. */

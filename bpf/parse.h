@@ -35,8 +35,16 @@ enum {
 
 /* RFC 791 §3.1: flags and fragment offset. */
 enum {
+	LSR_DONT_FRAGMENT = 0x4000,
 	LSR_MORE_FRAGMENTS = 0x2000,
 	LSR_FRAGMENT_OFFSET = 0x1fff,
+};
+
+/* How far a packet has come on this host. */
+enum lsr_stage {
+	LSR_ARRIVED = 0, /* from the wire */
+	LSR_ROUTED = 1,  /* the stack forwards it: TTL, netfilter and routes are behind it */
+	LSR_LOCAL = 2,   /* a socket of this host sent it */
 };
 
 /* What the base header says, checked against the frame. */
@@ -48,10 +56,28 @@ struct lsr_packet {
 	__u8 ttl;
 	__u8 protocol;
 	__u8 dscp;
-	__u8 fragment; /* 1 for any part of a fragmented datagram */
-	__u8 unused[3];
+	__u16 fragment; /* flags and offset as in the header, host byte order */
+
+	/* what the steps learn and want, none of it from the header */
+	__u16 mtu;   /* to tell the sender of, bytes */
+	__u8 stage;  /* enum lsr_stage */
+	__u8 icmp;   /* enum lsr_icmp: what this port allows */
+	__u8 type;   /* of the ICMP error to answer with, 0 for none */
+	__u8 code;   /* of that error */
+	__u32 input; /* ifindex that routes are looked up for */
 	__u32 notes; /* bit n: count LSR_NOTE_… n beside the outcome */
 };
+
+static __always_inline bool is_fragment(const struct lsr_packet *packet)
+{
+	return packet->fragment & (LSR_MORE_FRAGMENTS | LSR_FRAGMENT_OFFSET);
+}
+
+/* Without the L4 header, and without the options that are not copied (RFC 791 §3.1). */
+static __always_inline bool is_later_fragment(const struct lsr_packet *packet)
+{
+	return packet->fragment & LSR_FRAGMENT_OFFSET;
+}
 
 /* What the options hold; offsets count from the first option byte. */
 struct lsr_options {
@@ -59,8 +85,8 @@ struct lsr_options {
 	__u8 route_type;
 	__u8 route_length;
 	__u8 route_pointer;
-	__u8 record_at;
-	__u8 record_length; /* 0 without Record Route */
+	__u8 record_at;     /* 0 where there is nothing to record in */
+	__u8 record_length; /* 0 without Record Route; also of the NOPs in its place */
 	__u8 record_pointer;
 	__u8 end; /* where padding begins */
 };
@@ -106,7 +132,6 @@ static __always_inline enum lsr_reason parse_header(const struct lsr_frame *fram
 						    bool gso, struct lsr_packet *packet)
 {
 	struct iphdr header;
-	__u16 fragment;
 
 	if (load_bytes(frame, 0, &header, sizeof(header)))
 		return LSR_DROP_SHORT;
@@ -122,13 +147,12 @@ static __always_inline enum lsr_reason parse_header(const struct lsr_frame *fram
 	if (packet->length < packet->header || packet->length > available)
 		return LSR_DROP_TOTAL_LENGTH;
 
-	fragment = LSR_NET16(header.frag_off);
 	packet->source = header.saddr;
 	packet->destination = header.daddr;
 	packet->ttl = header.ttl;
 	packet->protocol = header.protocol;
 	packet->dscp = header.tos >> 2;
-	packet->fragment = !!(fragment & (LSR_MORE_FRAGMENTS | LSR_FRAGMENT_OFFSET));
+	packet->fragment = LSR_NET16(header.frag_off);
 	return 0;
 }
 
@@ -147,6 +171,14 @@ static __always_inline bool load_header(const struct lsr_frame *frame, __u32 len
 	return !load_bytes(frame, 0, header, length);
 }
 
+static __always_inline __u16 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (sum & 0xffff) + (sum >> 16);
+}
+
 /* The 16-bit one's complement sum: 0xffff when the header's checksum is right (RFC 1071). */
 static __always_inline __u16 sum_header(const struct lsr_header *header)
 {
@@ -155,10 +187,7 @@ static __always_inline __u16 sum_header(const struct lsr_header *header)
 #pragma clang loop unroll(full)
 	for (__u32 i = 0; i < LSR_HEADER_MAX / 4; i++)
 		sum += header->word[i];
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (sum & 0xffff) + (sum >> 16);
+	return fold(sum);
 }
 
 /*
@@ -317,14 +346,36 @@ static __always_inline enum lsr_reason read_next(const struct lsr_frame *frame, 
 }
 
 /*
+ * A router that fragments puts NOPs in the place of Record Route, in all fragments but the first
+ * (net/ipv4/ip_options.c, ip_options_fragment): they count as the Record Route they were.
+ */
+static __always_inline void read_blank(struct lsr_options *options)
+{
+	__u32 length = options->end - options->route_length;
+
+	if (options->seen & LSR_SEEN_RECORD) {
+		options->seen |= LSR_SEEN_DISORDER;
+		return;
+	}
+	if (!(options->seen & LSR_SEEN_NOP) || !is_route_length(length))
+		return;
+	options->seen &= ~LSR_SEEN_NOP;
+	options->record_length = length;
+}
+
+/*
  * The canonical chain packet: source route, then Record Route if any, then less than four bytes of
  * zero padding. What follows the End of Option List is nobody's (RFC 791 §3.1), so it must be zero.
  */
-static __always_inline enum lsr_reason check_layout(const struct lsr_frame *frame, __u32 header,
-						    const struct lsr_options *options)
+static __always_inline enum lsr_reason check_layout(const struct lsr_frame *frame,
+						    const struct lsr_packet *packet,
+						    struct lsr_options *options)
 {
-	__u32 padding = header - LSR_BASE_HEADER - options->end;
+	__u32 padding = packet->header - LSR_BASE_HEADER - options->end;
 	__u8 last[3] = {};
+
+	if (is_later_fragment(packet))
+		read_blank(options);
 
 	if (options->seen & LSR_SEEN_FORBIDDEN)
 		return LSR_DROP_FORBIDDEN_OPTION;

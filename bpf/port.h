@@ -9,8 +9,11 @@
 #include "parse.h"
 
 enum {
-	LSR_ETHERNET = 14,    /* bytes in front of the IPv4 header */
-	LSR_OWN_MARK = 0x15c, /* in skb->tc_index: written by our own program */
+	LSR_ETHERNET = 14, /* bytes in front of the IPv4 header */
+	/* in skb->tc_index: how our own program has left a packet that passes another hook */
+	LSR_OWN_MARK = 0x15c0,   /* on its way to the next node */
+	LSR_SLICE_MARK = 0x15c1, /* to be cut: skb->cb[0] is the offset, skb->cb[1] the length */
+	LSR_ENDED_MARK = 0x15c2, /* at the end of its chain, and not to be classified again */
 	LSR_SAMPLE_NS = 100 * 1000 * 1000,
 };
 
@@ -120,36 +123,34 @@ LSR_STEP int scan_options(struct __sk_buff *skb, __u32 header, struct lsr_option
 	return walk.fault;
 }
 
-LSR_STEP int verify_layout(struct __sk_buff *skb, __u32 header, const struct lsr_options *options)
+LSR_STEP int verify_layout(struct __sk_buff *skb, const struct lsr_packet *packet,
+			   struct lsr_options *options)
 {
-	return options ? check_layout(skb, header, options) : LSR_DROP_SHORT;
+	return packet && options ? check_layout(skb, packet, options) : LSR_DROP_SHORT;
 }
 
-/* The only place that turns a reason into a tc action. Passing means "next program", not "accept". */
-LSR_STEP int finish(struct __sk_buff *skb, const struct lsr_packet *packet, __u32 port,
-		    __u32 reason)
+static __always_inline __u32 find_owner(__be32 address)
 {
-	struct lsr_counters *counted = bpf_map_lookup_elem(&counters, &port);
+	const __u32 *owner = bpf_map_lookup_elem(&addresses, &address);
 
-	if (!packet || !counted || reason >= LSR_REASONS)
-		return TC_ACT_SHOT;
-	counted->count[LSR_RECEIVED]++;
-	counted->count[reason]++;
-	for (__u32 i = LSR_RECEIVED + 1; packet->notes && i < LSR_PASSED; i++)
-		counted->count[i] += packet->notes >> i & 1;
-	switch (reason) {
-	case LSR_PASSED:
-	case LSR_OWN:
-	case LSR_ENDED:
-		return TC_ACT_UNSPEC;
-	case LSR_IMPOSED:
-	case LSR_ADVANCED:
-	case LSR_FORWARDED:
-		return TC_ACT_REDIRECT;
-	default:
-		sample_drop(skb, port, reason);
-		return TC_ACT_SHOT;
-	}
+	return owner ? *owner : 0;
+}
+
+/* Bytes of the headers that each segment of a GSO packet has; of an unknown L4, its least. */
+static __always_inline __u32 measure_headers(struct __sk_buff *skb, const struct lsr_packet *packet)
+{
+	__u8 offset;
+
+	if (packet->protocol != IPPROTO_TCP ||
+	    load_bytes(skb, packet->header + 12, &offset, sizeof(offset)))
+		return packet->header + 8;
+	return packet->header + (offset >> 4) * 4;
+}
+
+/* Bytes of the longest IPv4 packet on the wire that this skb stands for. */
+static __always_inline __u32 measure(struct __sk_buff *skb, const struct lsr_packet *packet)
+{
+	return skb->gso_size ? measure_headers(skb, packet) + skb->gso_size : packet->length;
 }
 
 #endif

@@ -35,16 +35,26 @@ export const AgentConfigSchema = Type.Object(
         closed,
       ),
     ),
+    icmp: Type.Optional(
+      Type.Unsafe<IcmpPolicy>({
+        type: 'string',
+        enum: ['off', 'pmtu', 'all'],
+        description: 'ICMP errors of the agent itself: none, only "fragmentation needed", or all',
+      }),
+    ),
     store: Type.Optional(Type.String()),
     bpffs: Type.Optional(Type.String()),
   },
   closed,
 );
 
+export type IcmpPolicy = 'off' | 'pmtu' | 'all';
+
 export interface PortConfig {
   name: string;
   role: 'edge' | 'mesh';
   options: 'drop' | 'strip';
+  icmp: IcmpPolicy;
 }
 
 export interface AgentConfig {
@@ -61,6 +71,7 @@ export const defaults = {
   socket: '/run/lsr-agent/api.sock',
   store: '/var/lib/lsr-agent/audit.db',
   bpffs: '/sys/fs/bpf/lsr-agent',
+  icmp: 'pmtu',
 } as const;
 
 /** agent.yaml with defaults filled in; paths are taken from the file's folder. Throws CONFIG_INVALID. */
@@ -86,11 +97,10 @@ function fillDefaults(value: Static<typeof AgentConfigSchema>, file: string): Ag
     file: resolve(file),
     node: value.node,
     mesh: value.mesh === undefined ? null : at(value.mesh),
-    interfaces: Object.entries(value.interfaces).map(([name, port]) =>
-      typeof port === 'string'
-        ? { name, role: port, options: 'drop' }
-        : { name, role: port.role, options: port.options ?? 'drop' },
-    ),
+    interfaces: Object.entries(value.interfaces).map(([name, port]) => {
+      const { role, options = 'drop' } = typeof port === 'string' ? { role: port } : port;
+      return { name, role, options, icmp: value.icmp ?? defaults.icmp };
+    }),
     api: { socket: at(value.api?.socket ?? defaults.socket), listen: value.api?.listen ?? null },
     store: at(value.store ?? defaults.store),
     bpffs: at(value.bpffs ?? defaults.bpffs),

@@ -153,12 +153,18 @@ function makeDatapath(
   };
 }
 
+const icmpPolicies = {
+  off: enums.lsr_icmp.LSR_ICMP_OFF,
+  pmtu: enums.lsr_icmp.LSR_ICMP_PMTU,
+  all: enums.lsr_icmp.LSR_ICMP_ALL,
+} as const;
+
 /** A port keeps the counters it had under its name, also with a new ifindex. */
 function writePorts(map: BpfMap, ports: readonly Port[]): void {
   const present = readPorts(map);
   const slots = new Map(present.map(({ name, slot }) => [name, slot]));
   const free = Array.from({ length: enums.lsr_limits.LSR_INTERFACES_MAX }, (_, i) => i);
-  for (const { name, link, role, options } of ports) {
+  for (const { name, link, role, options, icmp } of ports) {
     const slot = slots.get(name) ?? free.find((candidate) => ![...slots.values()].includes(candidate));
     if (slot === undefined) {
       throw new LsrError('CAPACITY', `an agent manages at most ${free.length} interfaces`);
@@ -169,6 +175,7 @@ function writePorts(map: BpfMap, ports: readonly Port[]): void {
       encode('lsr_interface', {
         role: enums.lsr_role[role === 'edge' ? 'LSR_ROLE_EDGE' : 'LSR_ROLE_MESH'],
         options: enums.lsr_options_policy[options === 'strip' ? 'LSR_OPTIONS_STRIP' : 'LSR_OPTIONS_DROP'],
+        icmp: icmpPolicies[icmp],
         slot,
         mtu: link.mtu,
         address: link.addresses[0] ?? 0,

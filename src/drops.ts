@@ -29,7 +29,7 @@ export function explainDrops(
   samples: readonly Sample[],
 ): DropsView['explanations'] {
   const seen = new Set([
-    ...counted.flatMap(({ drops }) => Object.keys(drops)),
+    ...counted.flatMap(({ drops, notes }) => [...Object.keys(drops), ...Object.keys(notes)]),
     ...samples.map(({ reason }) => reason),
   ]);
   return Object.fromEntries(Object.entries(explanations).filter(([name]) => seen.has(name)));

@@ -47,7 +47,11 @@ export interface Entries {
 export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version: Version): Entries {
   const local = mesh.rules.filter((rule) => rule.at.includes(host.node));
   const chains = rendered.chains.filter((chain) => local.some((rule) => rule.chain === chain.name));
-  const visited = rendered.paths.filter((path) => path.hops.some((hop) => hop.node === host.node));
+  // Also those that begin here: an ICMP error about one of their packets is translated back.
+  const visited = rendered.paths.filter(
+    (path) =>
+      path.hops.some((hop) => hop.node === host.node) || chains.some((chain) => chain.path.id === path.id),
+  );
   const ended = rendered.chains.filter((chain) => chain.path.hops.at(-1)?.node === host.node);
   const rules = renderRules(local, new Map(chains.map((chain) => [chain.name, chain.id])), version.set);
   const ids = new Map(chains.map((chain) => [chain.path.id, chain.path]));
@@ -69,7 +73,12 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
       chains: table(
         chains.map((chain) => [
           encode('lsr_chain_key', { chain: chain.id, set: version.set }),
-          encode('lsr_chain', { path: chain.path.id, generation: version.generation }),
+          encode('lsr_chain', {
+            path: chain.path.id,
+            generation: version.generation,
+            fragments:
+              enums.lsr_fragments[chain.fragments === 'drop' ? 'LSR_FRAGMENTS_DROP' : 'LSR_FRAGMENTS_CHAIN'],
+          }),
         ]),
       ),
       rules: rules.rules,
@@ -120,9 +129,9 @@ function pathEntry(path: RenderedPath, mtu: number): Entry {
     length: path.options.length,
     destination: path.destinationOffset,
     strict: path.mode === 'strict' ? 1 : 0,
+    record: path.recordBytes,
+    mtu: Math.min(mtu, path.mtu ?? mtu, 0xffff),
     unused: 0,
-    mss: mtu - 40 - path.options.length,
-    unused2: 0,
   };
   return [encodeIndex(path.id), encode('lsr_path', value)];
 }
@@ -158,7 +167,7 @@ function hopKeys(path: RenderedPath, position: number): Buffer[] {
       type: options[0] ?? 0,
       length: options[1] ?? 0,
       pointer: options[2] ?? 0,
-      record: path.record > 0 ? 3 + 4 * path.record : 0,
+      record: path.recordBytes,
       part,
       route,
     });

@@ -29,14 +29,20 @@ export function describeLayout(types: readonly BtfType[]): { text: string; diges
 /** Structs that stay inside the kernel side: they hold pointers, or are never in a map. */
 const isOurs = (name: string): boolean => name.startsWith('lsr_') && !kernelSide.has(name);
 const kernelSide = new Set([
+  'lsr_allowance',
+  'lsr_error',
   'lsr_exit',
   'lsr_header',
+  'lsr_icmp_header',
   'lsr_mss_search',
   'lsr_option_head',
   'lsr_options',
   'lsr_packet',
+  'lsr_quote',
+  'lsr_quoted',
   'lsr_route',
   'lsr_search',
+  'lsr_slices',
   'lsr_walk',
 ]);
 const byName = (a: BtfType, b: BtfType): number => (a.name < b.name ? -1 : 1);

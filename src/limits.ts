@@ -16,6 +16,9 @@ export const RECORD_SLOTS_MAX = 7;
 /** IP MTU of Ethernet, bytes. */
 export const ETHERNET_MTU = 1500;
 
+/** What every host must be able to receive, bytes (RFC 791 §3.2). */
+export const NODE_MTU_MIN = 576;
+
 /** IPv4 and TCP header without options, which an MSS never counts (RFC 9293 §3.7.1). */
 export const TCP_IP_HEADER_BYTES = 40;
 

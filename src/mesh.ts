@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { NAME_LENGTH_MAX, RECORD_SLOTS_MAX } from './limits.js';
+import { NAME_LENGTH_MAX, NODE_MTU_MIN, RECORD_SLOTS_MAX } from './limits.js';
 
 export const namePattern = `^[a-z0-9][a-z0-9._-]{0,${NAME_LENGTH_MAX - 1}}$`;
 export const portRangePattern = '^[0-9]{1,5}-[0-9]{1,5}$';
@@ -39,6 +39,14 @@ const Node = Type.Object(
         description: 'further IPv4 addresses of the host; Record Route is read by them',
       }),
     ),
+    mtu: Type.Optional(
+      Type.Integer({
+        minimum: NODE_MTU_MIN,
+        maximum: 65535,
+        description:
+          'smallest MTU on the way to this node in bytes, where it is below that of the sender’s own port',
+      }),
+    ),
   },
   { ...closed, title: 'node' },
 );
@@ -63,6 +71,9 @@ const Chain = Type.Object(
         maximum: RECORD_SLOTS_MAX,
         description: 'Record Route slots; 0 writes none',
       }),
+    ),
+    fragments: Type.Optional(
+      words(['chain', 'drop'], 'drop: fragments that a rule sends into the chain are dropped; default chain'),
     ),
     return: Type.Optional(words(['direct'], 'direct: answers take the routing table’s way')),
   },

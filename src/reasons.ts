@@ -41,8 +41,50 @@ export interface Explanation {
   advice: string;
 }
 
-/** Why each drop happens and what to do about it. A reason without an entry does not compile. */
-export const explanations: Record<DropReason, Explanation> = {
+/** What each drop and note means and what to do about it. One without an entry does not compile. */
+export const explanations: Record<DropReason | NoteReason, Explanation> = {
+  mss_clamped: {
+    meaning: 'the MSS of a SYN was lowered, so that full-size TCP segments leave room for the options',
+    advice: '',
+  },
+  record_full: {
+    meaning: 'all Record Route slots were used up before this hop',
+    advice: 'normal with fewer slots than hops; the source route still records every hop',
+  },
+  stripped: {
+    meaning: 'options were taken off at an edge port with `options: strip`',
+    advice: '',
+  },
+  fragmented: {
+    meaning: 'a packet without DF was too big for the way to the next hop and was sent in fragments',
+    advice: 'slow; an MTU of the mesh that is 40 bytes above the edge’s avoids it',
+  },
+  neighbour_pending: {
+    meaning:
+      'handed to the kernel while the MAC address of the next hop was unknown; it waits there, and is lost if nobody answers',
+    advice: 'if it goes on counting, the next hop is down: `ip neigh` shows it as FAILED',
+  },
+  icmp_sent: {
+    meaning: 'the sender of a dropped packet was told by ICMP',
+    advice: '',
+  },
+  icmp_limited: {
+    meaning: 'the sender of a dropped packet was not told: too many ICMP errors in a short time',
+    advice: 'normal in a burst; the limit is per CPU, as net.ipv4.icmp_msgs_per_sec',
+  },
+  icmp_translated: {
+    meaning: 'an ICMP error about a packet inside a chain was translated back for its sender',
+    advice: '',
+  },
+  flow_lost: {
+    meaning: 'the flow table is full: the packet went on, but its path is not recorded',
+    advice:
+      'the daemon empties the table; `lsr-agent status` shows whether it runs and how full the table is',
+  },
+  event_lost: {
+    meaning: 'the event buffer is full: flows are recorded later, and samples of drops are missing',
+    advice: 'the daemon empties the buffer; `lsr-agent status` shows whether it runs',
+  },
   short: {
     meaning: 'the frame ends inside its headers',
     advice: 'find the sender; tcpdump -e on this interface shows its MAC address',
@@ -157,6 +199,10 @@ export const explanations: Record<DropReason, Explanation> = {
     meaning: 'a rule names a chain whose path is not in the tables',
     advice: 'apply the mesh again; if it stays, report it with `lsr-agent status --json`',
   },
+  fragment: {
+    meaning: 'a fragment of a datagram that belongs into a chain with `fragments: drop`',
+    advice: 'lower the datagram size of the sender, or set `fragments: chain` for the chain',
+  },
   has_options: {
     meaning: 'a packet that belongs into a chain carries options of its own',
     advice: 'a local program sets them; there is no room for both, and merging them is unsafe',
@@ -175,7 +221,14 @@ export const explanations: Record<DropReason, Explanation> = {
   },
   too_big: {
     meaning: "with the chain's options the packet exceeds the MTU of the way to the next hop",
-    advice: 'raise the MTU of the mesh by 40 bytes, or lower it on the senders; TCP is clamped by itself',
+    advice:
+      'normal while a sender learns the path MTU (see icmp_sent); if it stays, something drops ICMP on the way back to it. An MTU of the mesh that is 40 bytes above the edge’s avoids it',
+  },
+  cannot_fragment: {
+    meaning:
+      'too big, without DF, but not to be cut here: a segmented datagram, or one whose checksum the sending device still has to make',
+    advice:
+      'its sender was told the path MTU (see icmp_sent) and will send fragments itself; an MTU of the mesh that is 40 bytes above the edge’s avoids it',
   },
   resize: {
     meaning: 'the kernel could not make room for the options, or take them out',

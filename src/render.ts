@@ -10,6 +10,8 @@ export interface Hop {
   /** The service it was named by; null where the chain names the node. */
   service: string | null;
   address: Address;
+  /** Smallest MTU towards the node, bytes; null where the document says none. */
+  mtu: number | null;
 }
 
 export interface RenderedPath {
@@ -19,6 +21,10 @@ export interface RenderedPath {
   hops: Hop[];
   /** Record Route slots. */
   record: number;
+  /** Of the Record Route option; 0 without. */
+  recordBytes: number;
+  /** Smallest MTU of its legs, bytes; null where the document says none. */
+  mtu: number | null;
   /** As the edge writes them, the destination still 0.0.0.0. */
   options: Uint8Array;
   /** Where in `options` the destination goes. */
@@ -30,6 +36,8 @@ export interface RenderedChain {
   /** From the name. Never 0. */
   id: number;
   path: RenderedPath;
+  /** What becomes of fragments that its rules match. */
+  fragments: 'chain' | 'drop';
   /** The destinations of its rules, each once. */
   destinations: Prefix[];
 }
@@ -51,7 +59,8 @@ export function renderMesh(mesh: Mesh): Rendered {
     const text = describePath(rendered);
     const path = paths.get(text) ?? rendered;
     paths.set(text, path);
-    return { name, id: hashText(name), path, destinations: destinations.get(name) ?? [] };
+    const { fragments = 'chain' } = chain;
+    return { name, id: hashText(name), path, fragments, destinations: destinations.get(name) ?? [] };
   });
   return { chains, paths: [...paths.values()] };
 }
@@ -78,17 +87,20 @@ export function resolveHops(mesh: Mesh, chain: MeshChain): (Hop | null)[] {
   return chain.hops.map((name) => {
     const service = lookUp(mesh.services, name);
     const node = service?.nodes[0] ?? name;
-    const address = parseAddress(lookUp(mesh.nodes, node)?.address ?? '');
-    return address === null ? null : { node, service: service ? name : null, address };
+    const { address: text = '', mtu = null } = lookUp(mesh.nodes, node) ?? {};
+    const address = parseAddress(text);
+    return address === null ? null : { node, service: service ? name : null, address, mtu };
   });
 }
 
 /** Bytes of options for a path, padding included. */
 export function countOptionBytes(hops: number, record: number): number {
-  const recordBytes = record > 0 ? ROUTE_HEAD_BYTES + ADDRESS_BYTES * record : 0;
-  const bytes = ROUTE_HEAD_BYTES + ADDRESS_BYTES * hops + recordBytes;
+  const bytes = ROUTE_HEAD_BYTES + ADDRESS_BYTES * hops + countRecordBytes(record);
   return Math.ceil(bytes / 4) * 4; // IHL counts words of 4 bytes
 }
+
+const countRecordBytes = (slots: number): number =>
+  slots > 0 ? ROUTE_HEAD_BYTES + ADDRESS_BYTES * slots : 0;
 
 /** What tells paths apart; two chains with the same text cannot be told apart on the wire. */
 export function describePath({ mode, hops, record }: Pick<RenderedPath, 'mode' | 'hops' | 'record'>): string {
@@ -112,6 +124,11 @@ function renderPath(mesh: Mesh, chain: MeshChain): RenderedPath {
     mode,
     hops,
     record,
+    recordBytes: countRecordBytes(record),
+    mtu: hops.reduce<number | null>(
+      (least, { mtu }) => (mtu === null ? least : Math.min(mtu, least ?? mtu)),
+      null,
+    ),
     options: encodeOptions(mode, 1, [...addresses.slice(1), 0], record, []),
     destinationOffset: ROUTE_HEAD_BYTES + ADDRESS_BYTES * (hops.length - 1),
   };

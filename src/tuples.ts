@@ -17,6 +17,7 @@ type Rule = Mesh['rules'][number];
 type Fields = Struct<'lsr_fields'>;
 
 const { LSR_TUPLES_MAX } = enums.lsr_limits;
+const { LSR_ORIGIN_FRAGMENT } = enums.lsr_origin;
 
 interface Candidate {
   mask: Fields;
@@ -81,11 +82,29 @@ function groupByMask(candidates: readonly Candidate[]): Group[] {
   return [...groups.values()].sort((a, b) => a.priority - b.priority);
 }
 
-/** One candidate for each combination of origin, source port block and destination port block. */
+/**
+ * A fragment has no ports, so that it takes the way of the rules that its address and protocol match: a rule with
+ * ports is there once more without them, for fragments only.
+ */
 function expandRule(rule: Rule): Candidate[] {
+  const { sourcePorts, destinationPorts, ...match } = rule.match;
+  if (!sourcePorts && !destinationPorts) return expandMatch(rule, 'any');
+  return [...expandMatch(rule, 'whole'), ...expandMatch({ ...rule, match }, 'fragment')];
+}
+
+/** How `origin` is looked at, for packets that a match is about. */
+const wholeness = {
+  any: { bit: 0, mask: 0xff & ~LSR_ORIGIN_FRAGMENT },
+  whole: { bit: 0, mask: 0xff },
+  fragment: { bit: LSR_ORIGIN_FRAGMENT, mask: 0xff },
+} as const;
+
+/** One candidate for each combination of origin, source port block and destination port block. */
+function expandMatch(rule: Rule, about: keyof typeof wholeness): Candidate[] {
   const { match } = rule;
+  const { bit, mask } = wholeness[about];
   const columns: Record<Exclude<keyof Fields, 'tuple'>, Masked[]> = {
-    origin: ruleOrigins(rule).map((origin) => ({ value: origins[origin], mask: 0xff })),
+    origin: ruleOrigins(rule).map((origin) => ({ value: origins[origin] | bit, mask })),
     source: [maskPrefix(match.source)],
     destination: [maskPrefix(match.destination)],
     sourcePort: maskPorts(match.sourcePorts),

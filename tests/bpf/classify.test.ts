@@ -17,8 +17,8 @@ test.before(async () => {
 
 test.after.always(() => bed?.close());
 
-/** Where a packet of this origin passes a program. */
-const places = { edge: ['edge0', 'ingress'], local: ['mesh0', 'egress'] } as const;
+/** Where a packet of this origin came in, before the stack sent it out of mesh0. */
+const places = { edge: 'edge0', local: undefined } as const;
 
 const nodes = { fw: { address: '10.0.0.2' }, ids: { address: '10.0.0.3' }, gw: { address: '10.0.0.4' } };
 const chains = { one: { hops: ['ids'] }, two: { hops: ['gw'] }, three: { hops: ['ids', 'gw'] } };
@@ -89,8 +89,9 @@ test('200 tables of rules, 20 packets each', (t) => {
           source: parseAddress('10.1.0.10') ?? 0,
           destination,
           protocol: 17,
-          sourcePort: fragment ? null : sourcePort,
-          destinationPort: fragment ? null : destinationPort,
+          sourcePort,
+          destinationPort,
+          fragment,
           dscp,
           mark,
         });
@@ -101,8 +102,11 @@ test('200 tables of rules, 20 packets each', (t) => {
           fragment: fragment ? 0x2000 : 0,
           payload: udp({ sourcePort, destinationPort }),
         });
-        const [port, direction] = places[origin];
-        const { frame, counted } = runPacket(bed, port, direction, ethernet(mac, packet), { mark });
+        const from = places[origin];
+        const { frame, counted } = runPacket(bed, 'mesh0', 'egress', ethernet(mac, packet), {
+          mark,
+          ...(from && { from }),
+        });
         const outcome = counted.imposed
           ? `${formatAddress(frame.readUInt32BE(14 + 16))} ${((frame[14] ?? 0) & 15) * 4}`
           : Object.keys(counted).join();

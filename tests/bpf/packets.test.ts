@@ -3,6 +3,8 @@
  *
  *   10.1.0.10 ── edge0 [ fw 10.0.0.2 ] mesh0 ── 10.0.0.1 edge · .3 ids · .4 gw
  *   10.2.0.10 ── strip0
+ *
+ * 10.9.0.0/24 and 10.0.7.0/24 are behind gw; to all else of 10.9.0.0/16 there is no plain route.
  */
 import test from 'ava';
 import { formatAddress, parseAddress } from '../../src/address.js';
@@ -13,6 +15,7 @@ import {
   address,
   ethernet,
   type Ipv4,
+  icmpError,
   internetChecksum,
   ipv4,
   options,
@@ -42,6 +45,7 @@ const nodes = {
   far: { address: '10.0.7.7' },
   lost: { address: '10.77.0.1' },
   aside: { address: '10.1.0.77' },
+  quiet: { address: '10.0.0.50' },
 };
 
 const rule = (name: string, chain: string, match: Mesh['rules'][number]['match']): Mesh['rules'][number] => ({
@@ -61,6 +65,9 @@ const mesh: Mesh = {
     outFar: { hops: ['far', 'gw'], mode: 'strict' },
     outLost: { hops: ['lost', 'gw'] },
     outAside: { hops: ['aside', 'gw'] },
+    outQuiet: { hops: ['quiet', 'gw'] },
+    outWhole: { hops: ['gw', 'ids'], fragments: 'drop' },
+    back: { hops: ['edge'] },
     through: { hops: ['edge', 'fw', 'ids', 'gw'], record: 2 },
     throughLost: { hops: ['fw', 'lost'] },
     throughFar: { hops: ['fw', 'far'], mode: 'strict' },
@@ -78,6 +85,9 @@ const mesh: Mesh = {
     rule('out-far', 'outFar', { destination: '10.9.2.0/24' }),
     rule('out-lost', 'outLost', { destination: '10.9.3.0/24' }),
     rule('out-aside', 'outAside', { destination: '10.9.4.0/24' }),
+    rule('out-quiet', 'outQuiet', { destination: '10.9.6.0/24' }),
+    rule('out-whole', 'outWhole', { destination: '10.9.7.0/24' }),
+    rule('back', 'back', { destination: '10.1.0.88/32' }),
     rule('out-marked', 'out', { destination: '10.9.5.0/24', mark: 7, dscp: 10 }),
     ...['through', 'throughLost', 'throughFar', 'throughAside', 'in'].map((chain): Mesh['rules'][number] => ({
       name: chain,
@@ -88,6 +98,7 @@ const mesh: Mesh = {
   ].map((entry, index) => ({ ...entry, priority: index + 1 })),
 };
 
+const me = '10.0.0.2';
 const client = '10.1.0.10';
 const server = '10.9.0.10';
 const pathOf = (name: string): RenderedPath => {
@@ -102,6 +113,23 @@ function chained(name: string, position: number, fields: Partial<Ipv4> = {}): Ip
   const { destination: _, ...rest } = fields;
   return { source: client, destination: formatAddress(header.destination), options: header.options, ...rest };
 }
+
+/** As Linux leaves Record Route in a fragment that is not the first. */
+function blanked(packet: Ipv4): Ipv4 {
+  const bytes = Buffer.from(packet.options ?? []);
+  const at = bytes[1] ?? 0;
+  return { ...packet, options: bytes.fill(1, at, at + (bytes[at + 1] ?? 0)) };
+}
+
+const optionBytes = (name: string): number => pathOf(name).options.length;
+
+/** An error of some router on the way; it quotes 524 bytes, as Linux may quote up to 548. */
+const routersError = (type: number, code: number, mtu: number, quoted: Ipv4, length = 524): Ipv4 => ({
+  source: '10.0.0.77',
+  destination: client,
+  protocol: 1,
+  payload: icmpError(type, code, mtu, ipv4(quoted).subarray(0, length)),
+});
 
 interface Row {
   title: string;
@@ -118,7 +146,12 @@ interface Row {
   notes?: string[];
   /** What comes out; the packet as it went in where not given. */
   output?: Ipv4;
+  /** The ICMP error that goes back instead of a dropped packet. */
+  answer?: Ipv4;
 }
+
+/** A packet that came in by a port and that the stack has sent out of mesh0. */
+const routedFrom = (from: PortName) => ({ port: 'mesh0', direction: 'egress', context: { from } }) as const;
 
 const tcpEnds = { source: server, destination: client };
 const synAck = (mss: number): Buffer =>
@@ -128,6 +161,8 @@ const synAck = (mss: number): Buffer =>
     flags: 0x12,
     options: [1, 1, 2, 4, mss >> 8, mss & 255, 1, 1],
   });
+const synFrom88 = (mss: number): Buffer =>
+  tcp({ source: '10.1.0.88', destination: server }, { flags: 2, options: [2, 4, mss >> 8, mss & 255] });
 const oddSynAck = (mss: number): Buffer =>
   tcp(tcpEnds, {
     sourcePort: 80,
@@ -136,7 +171,88 @@ const oddSynAck = (mss: number): Buffer =>
     options: [1, 2, 4, mss >> 8, mss & 255, 0, 0, 0],
   });
 
+/** The host's own ICMP error. */
+const error = (to: string, from: string, type: number, code: number, mtu: number, quoted: Ipv4): Ipv4 => ({
+  source: from,
+  destination: to,
+  protocol: 1,
+  tos: 0xc0,
+  id: 0,
+  fragment: 0x4000,
+  payload: icmpError(type, code, mtu, ipv4(quoted).subarray(0, 512)),
+});
+/** A UDP datagram with the pseudo header's sum in place of its checksum. */
+function unfinished(datagram: Buffer): Buffer {
+  const pseudo = Buffer.concat([
+    address(client),
+    address(server),
+    Buffer.from([0, 17]),
+    datagram.subarray(4, 6),
+  ]);
+  const bytes = Buffer.from(datagram);
+  bytes.writeUInt16BE(~internetChecksum(pseudo) & 0xffff, 6);
+  return bytes;
+}
+
+/** The error's checksum is right once the device has made that of the quoted datagram, which it does over the quote. */
+function finishedLater(packet: Ipv4): Ipv4 {
+  const message = Buffer.from(packet.payload ?? []);
+  const finished = Buffer.from(message);
+  finished.writeUInt16BE(internetChecksum(message.subarray(28)), 28 + 6);
+  finished.writeUInt16BE(0, 2);
+  message.writeUInt16BE(internetChecksum(finished), 2);
+  return { ...packet, payload: message };
+}
+
+const full = { fragment: 0x4000, payload: udp({ data: 'x'.repeat(1472) }) };
+
 const outcomes: Row[] = [
+  {
+    title: "a router's 3/4 about a packet of a chain is translated, its MTU too",
+    port: 'mesh0',
+    packet: routersError(3, 4, 1400, chained('through', 3, { ttl: 60, ...full })),
+    counted: 'passed',
+    notes: ['icmp_translated'],
+    output: routersError(
+      3,
+      4,
+      1400 - optionBytes('through'),
+      {
+        source: client,
+        destination: server,
+        ttl: 60,
+        ...full,
+      },
+      524 - optionBytes('through'),
+    ),
+  },
+  {
+    title: 'so is one that comes along the reversed source route',
+    port: 'mesh0',
+    packet: {
+      ...routersError(11, 0, 0, chained('through', 3, { ttl: 1 })),
+      destination: '10.0.0.2',
+      options: options(sourceRoute(['10.0.0.1', client])),
+    },
+    counted: 'passed',
+    notes: ['icmp_translated'],
+    output: routersError(11, 0, 0, { source: client, destination: server, ttl: 1 }),
+  },
+  {
+    title: 'an error about a chain that is in no table is left alone',
+    port: 'mesh0',
+    packet: routersError(3, 4, 1400, {
+      ...chained('through', 3),
+      options: options(sourceRoute(['10.0.0.9', '10.0.0.3', server], { pointer: 8 })),
+    }),
+    counted: 'passed',
+  },
+  {
+    title: 'an error to somebody else than the source of the quoted packet is left alone',
+    port: 'mesh0',
+    packet: { ...routersError(3, 4, 1400, chained('through', 3)), destination: '10.1.0.11' },
+    counted: 'passed',
+  },
   {
     title: 'a plain packet on a mesh port passes',
     port: 'mesh0',
@@ -188,14 +304,26 @@ const outcomes: Row[] = [
     counted: 'passed',
   },
   {
-    title: 'the edge imposes source route and Record Route',
+    title: 'what the stack will send out of a managed port is left to it first',
     port: 'edge0',
     packet: { source: client, destination: server },
-    counted: 'imposed',
-    output: chained('out', 1, { ttl: 63 }),
+    counted: 'passed',
   },
   {
-    title: 'the edge imposes a strict source route',
+    title: 'the edge imposes source route and Record Route, once the stack has routed the packet',
+    ...routedFrom('edge0'),
+    packet: { source: client, destination: server },
+    counted: 'imposed',
+    output: chained('out', 1),
+  },
+  {
+    title: "a packet to this host's own address takes no chain",
+    port: 'strip0',
+    packet: { source: '10.2.0.10', destination: '10.1.0.1' },
+    counted: 'passed',
+  },
+  {
+    title: 'what has no plain route is imposed at once, strictly here, and its TTL counted down',
     port: 'edge0',
     packet: { source: client, destination: '10.9.1.10', payload: udp({ destinationPort: 8999 }) },
     counted: 'imposed',
@@ -212,22 +340,63 @@ const outcomes: Row[] = [
     counted: 'passed',
   },
   {
-    title: 'a fragment has no ports to match',
+    title: 'a fragment takes the way of a rule with ports, whatever its own',
     port: 'edge0',
     packet: {
       source: client,
       destination: '10.9.1.10',
       fragment: 0x2000,
-      payload: udp({ destinationPort: 8000 }),
+      payload: udp({ destinationPort: 53 }),
     },
+    counted: 'imposed',
+    output: chained('outStrict', 1, {
+      ttl: 63,
+      destination: '10.9.1.10',
+      fragment: 0x2000,
+      payload: udp({ destinationPort: 53 }),
+    }),
+  },
+  {
+    title: 'a fragment of another protocol does not',
+    port: 'edge0',
+    packet: { source: client, destination: '10.9.1.10', fragment: 0x2000, protocol: 132 },
     counted: 'passed',
   },
   {
-    title: 'a fragment is imposed by an address rule',
-    port: 'edge0',
+    title: 'the first fragment has Record Route',
+    ...routedFrom('edge0'),
+    packet: { source: client, destination: server, fragment: 0x2000 },
+    counted: 'imposed',
+    output: chained('out', 1, { fragment: 0x2000 }),
+  },
+  {
+    title: 'a later fragment has NOPs in its place',
+    ...routedFrom('edge0'),
     packet: { source: client, destination: server, fragment: 0x2001 },
     counted: 'imposed',
-    output: chained('out', 1, { ttl: 63, fragment: 0x2001 }),
+    output: blanked(chained('out', 1, { fragment: 0x2001 })),
+  },
+  {
+    title: 'a hop advances a later fragment',
+    port: 'mesh0',
+    packet: blanked(chained('through', 2, { fragment: 0x0001 })),
+    counted: 'advanced',
+    output: blanked(chained('through', 3, { ttl: 63, fragment: 0x0001 })),
+  },
+  {
+    title: 'the last hop strips a later fragment',
+    port: 'mesh0',
+    packet: blanked(chained('in', 3, { fragment: 0x0001 })),
+    counted: 'ended',
+    output: { source: client, destination: server, fragment: 0x0001 },
+  },
+  {
+    title: 'a next hop whose MAC address is unknown is noted',
+    port: 'edge0',
+    packet: { source: client, destination: '10.9.6.1' },
+    counted: 'imposed',
+    notes: ['neighbour_pending'],
+    output: chained('outQuiet', 1, { ttl: 63, destination: '10.9.6.1' }),
   },
   {
     title: 'fwmark and DSCP match together',
@@ -256,9 +425,9 @@ const outcomes: Row[] = [
     title: 'a strip port takes options out and then classifies',
     port: 'strip0',
     packet: { source: '10.2.0.10', destination: server, options: options(recordRoute(3)) },
-    counted: 'imposed',
+    counted: 'passed',
     notes: ['stripped'],
-    output: chained('out', 1, { source: '10.2.0.10', ttl: 63 }),
+    output: { source: '10.2.0.10', destination: server },
   },
   {
     title: 'a hop advances and records',
@@ -313,10 +482,18 @@ const outcomes: Row[] = [
   {
     title: 'a SYN of the way back is clamped',
     port: 'mesh0',
-    packet: { source: server, destination: client, protocol: 6, payload: synAck(1460) },
+    packet: { source: server, destination: client, protocol: 6, fragment: 0x4000, payload: synAck(1460) },
     counted: 'passed',
     notes: ['mss_clamped'],
-    output: { source: server, destination: client, protocol: 6, payload: synAck(1440) },
+    output: { source: server, destination: client, protocol: 6, fragment: 0x4000, payload: synAck(1440) },
+  },
+  {
+    title: 'so is one that ends its chain here',
+    port: 'mesh0',
+    packet: chained('in', 3, { source: '10.1.0.88', protocol: 6, payload: synFrom88(1460) }),
+    counted: 'ended',
+    notes: ['mss_clamped'],
+    output: { source: '10.1.0.88', destination: server, protocol: 6, payload: synFrom88(1452) },
   },
   {
     title: 'an MSS at an odd offset is clamped with a right checksum',
@@ -334,7 +511,6 @@ const outcomes: Row[] = [
   },
 ];
 
-const me = '10.0.0.2';
 const routed = (option: Uint8Array, fields: Partial<Ipv4> = {}): Ipv4 => ({
   source: client,
   destination: me,
@@ -616,13 +792,44 @@ const drops: Row[] = [
       port: 'mesh0',
       packet: chained('through', 2, { ttl }),
       counted: 'ttl',
+      answer: error(client, me, 11, 0, 0, { source: client, destination: server, ttl }),
     }),
   ),
   {
     title: 'TTL 1 at the edge',
     port: 'edge0',
-    packet: { source: client, destination: server, ttl: 1 },
+    packet: { source: client, destination: '10.9.1.10', ttl: 1, payload: udp({ destinationPort: 8000 }) },
     counted: 'ttl',
+    answer: error(client, '10.1.0.1', 11, 0, 0, {
+      source: client,
+      destination: '10.9.1.10',
+      ttl: 1,
+      payload: udp({ destinationPort: 8000 }),
+    }),
+  },
+  {
+    title: 'TTL 1 in an ICMP error, about which there is no other',
+    port: 'mesh0',
+    packet: chained('through', 2, { ttl: 1, protocol: 1, payload: Buffer.from([3, 1, 0, 0, 0, 0, 0, 0]) }),
+    counted: 'ttl',
+  },
+  {
+    title: 'TTL 1 in a later fragment, about which there is no error',
+    port: 'mesh0',
+    packet: blanked(chained('through', 2, { ttl: 1, fragment: 1 })),
+    counted: 'ttl',
+  },
+  {
+    title: 'a fragment of a chain that wants none',
+    port: 'edge0',
+    packet: { source: client, destination: '10.9.7.1', fragment: 0x2000 },
+    counted: 'fragment',
+  },
+  {
+    title: 'Record Route in a later fragment',
+    port: 'mesh0',
+    packet: chained('through', 2, { fragment: 1 }),
+    counted: 'layout',
   },
   { title: 'TTL 0 at the last hop', port: 'mesh0', packet: chained('in', 3, { ttl: 0 }), counted: 'ttl' },
   {
@@ -637,24 +844,28 @@ const drops: Row[] = [
     port: 'edge0',
     packet: { source: client, destination: '10.9.3.1' },
     counted: 'no_route',
+    answer: error(client, '10.1.0.1', 3, 0, 0, { source: client, destination: '10.9.3.1' }),
   },
   {
     title: 'no route to the next hop',
     port: 'mesh0',
     packet: chained('throughLost', 1),
     counted: 'no_route',
+    answer: error(client, me, 3, 0, 0, { source: client, destination: server }),
   },
   {
     title: 'a strict first hop behind a gateway',
     port: 'edge0',
     packet: { source: client, destination: '10.9.2.1' },
     counted: 'not_adjacent',
+    answer: error(client, '10.1.0.1', 3, 5, 0, { source: client, destination: '10.9.2.1' }),
   },
   {
     title: 'a strict next hop behind a gateway',
     port: 'mesh0',
     packet: chained('throughFar', 1),
     counted: 'not_adjacent',
+    answer: error(client, me, 3, 5, 0, { source: client, destination: server }),
   },
   {
     title: 'a first hop behind an edge port',
@@ -669,15 +880,48 @@ const drops: Row[] = [
     counted: 'not_mesh',
   },
   {
-    title: 'no room for the options under the MTU',
-    port: 'edge0',
-    packet: { source: client, destination: server, payload: Buffer.alloc(1480) },
+    title: 'no room for the options under the MTU of the edge',
+    ...routedFrom('edge0'),
+    packet: { source: client, destination: server, ...full },
     counted: 'too_big',
+    answer: error(client, '10.1.0.1', 3, 4, 1480, { source: client, destination: server, ...full }),
+  },
+  {
+    title: 'no room for the options of a local packet; its source is told as if by the destination',
+    port: 'mesh0',
+    direction: 'egress',
+    packet: { source: me, destination: server, ...full },
+    counted: 'too_big',
+    answer: error(me, server, 3, 4, 1480, { source: me, destination: server, ...full }),
+  },
+  {
+    title: 'a chain packet beyond the MTU of the next leg',
+    port: 'mesh0',
+    packet: chained('through', 2, full),
+    counted: 'too_big',
+    answer: error(client, me, 3, 4, 1500 - optionBytes('through'), {
+      source: client,
+      destination: server,
+      ...full,
+    }),
+  },
+  {
+    title: 'a packet without DF whose checksum the device is to make',
+    ...routedFrom('edge0'),
+    packet: { source: client, destination: server, payload: unfinished(full.payload) },
+    counted: 'cannot_fragment',
+    answer: finishedLater(
+      error(client, '10.1.0.1', 3, 4, 1480, {
+        source: client,
+        destination: server,
+        payload: unfinished(full.payload),
+      }),
+    ),
   },
   {
     title: 'GSO of a kind that cannot be resized',
-    port: 'edge0',
-    context: { gsoSize: 100 },
+    ...routedFrom('edge0'),
+    context: { from: 'edge0', gsoSize: 100 },
     packet: { source: client, destination: server, payload: Buffer.alloc(1000) },
     counted: 'resize',
   },
@@ -722,11 +966,14 @@ for (const row of [...outcomes, ...drops]) {
       received: 1,
       [row.counted]: 1,
       ...Object.fromEntries((row.notes ?? []).map((note) => [note, 1])),
+      ...(row.answer && { icmp_sent: 1 }),
     });
-    t.is(action, actions[row.counted] ?? 2);
-    if (!drop) {
-      const expected = row.output ? ethernet(macOf(row.port), ipv4(row.output)) : sent;
-      t.is(frame.toString('hex'), expected.toString('hex'));
+    t.is(action, row.answer ? 7 : (actions[row.counted] ?? 2));
+    const output = row.output ?? row.answer;
+    if (output || !drop) {
+      const expected = output ? ethernet(macOf(row.port), ipv4(output)) : sent;
+      // What goes up this host's own stack has its MAC addresses swapped.
+      t.is(frame.subarray(14).toString('hex'), expected.subarray(14).toString('hex'));
     }
     for (const reason of Object.keys(counted)) covered.add(reason);
   });
@@ -738,7 +985,7 @@ test.serial('dropped: a rule whose chain is not in the tables', (t) => {
   chains.deleteBatch(keys);
   const { counted } = runRow({
     title: '',
-    port: 'edge0',
+    ...routedFrom('edge0'),
     packet: { source: client, destination: server },
     counted: '',
   });
@@ -792,6 +1039,31 @@ test.serial('on the wire: what a program redirects passes egress as its own', (t
   const after = countAll(bed, 'mesh0', 'egress');
   t.is((after.own ?? 0) - (before.own ?? 0), 1);
   covered.add('own');
+});
+
+test.serial('on the wire: a packet without DF that is too big is cut in two', (t) => {
+  const before = countAll(bed, 'mesh0', 'egress');
+  const packet = { source: client, destination: server, payload: full.payload };
+  sendFrame('edge0p', ethernet(macOf('edge0'), ipv4(packet)));
+  const after = countAll(bed, 'mesh0', 'egress');
+  for (const [name, count] of Object.entries({ imposed: 1, fragmented: 1, sliced: 2, own: 2 })) {
+    t.is((after[name] ?? 0) - (before[name] ?? 0), count, name);
+    covered.add(name);
+  }
+});
+
+test.serial('errors are limited, and what is not sent is counted', (t) => {
+  const before = countAll(bed, 'mesh0', 'ingress');
+  const data = ethernet(macOfMesh, ipv4(chained('through', 2, { ttl: 1 })));
+  const context = skbContext(bed.ports.find(({ name }) => name === 'mesh0')?.link.index ?? 0);
+  for (let i = 0; i < 300; i++) bed.programs.ingress.testRun({ data, context });
+  const after = countAll(bed, 'mesh0', 'ingress');
+  const [sent = 0, limited = 0] = ['icmp_sent', 'icmp_limited'].map(
+    (name) => (after[name] ?? 0) - (before[name] ?? 0),
+  );
+  t.is(sent + limited, 300);
+  t.true(sent >= 1 && limited >= 1, `${sent} sent, ${limited} limited`);
+  covered.add('icmp_limited');
 });
 
 test.serial('every reason has a row', (t) => {

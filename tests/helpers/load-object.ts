@@ -10,5 +10,11 @@ try {
   const programs = ['lsr_ingress', 'lsr_egress'].map((name) => object.program(name).info);
   console.log(JSON.stringify({ effective, programs }));
 } catch (error) {
-  console.log(JSON.stringify({ effective, error: (error as Error).message }));
+  console.log(
+    JSON.stringify({
+      effective,
+      error: (error as Error).message,
+      log: (error as Error & { log?: string }).log,
+    }),
+  );
 }

@@ -81,6 +81,13 @@ export function tcp(
   return segment;
 }
 
+/** An ICMP error that quotes a packet; `mtu` is 0 but in 3/4 (RFC 1191 §4). */
+export function icmpError(type: number, code: number, mtu: number, quoted: Uint8Array): Buffer {
+  const message = Buffer.concat([Buffer.from([type, code, 0, 0, 0, 0, mtu >> 8, mtu & 255]), quoted]);
+  message.writeUInt16BE(internetChecksum(message), 2);
+  return message;
+}
+
 /** RFC 1071. */
 export function internetChecksum(bytes: Uint8Array): number {
   let sum = 0;

@@ -55,9 +55,9 @@ export async function openTestbed(): Promise<Testbed> {
   ip('route', 'add', '10.0.7.0/24', 'via', '10.0.0.4');
   const ports = findPorts(
     [
-      { name: 'mesh0', role: 'mesh', options: 'drop' },
-      { name: 'edge0', role: 'edge', options: 'drop' },
-      { name: 'strip0', role: 'edge', options: 'strip' },
+      { name: 'mesh0', role: 'mesh', options: 'drop', icmp: 'all' },
+      { name: 'edge0', role: 'edge', options: 'drop', icmp: 'all' },
+      { name: 'strip0', role: 'edge', options: 'strip', icmp: 'all' },
     ],
     await listLinks(),
   );
@@ -95,6 +95,8 @@ export interface Ran {
 export interface Context {
   mark?: number;
   gsoSize?: number;
+  /** Where a packet that passes egress came in; without, a socket of this host sent it. */
+  from?: PortName;
 }
 
 /** Runs a program over a frame and tells which counters moved. */
@@ -106,10 +108,11 @@ export function runPacket(
   context: Context = {},
 ): Ran {
   const before = countAll(bed, port, direction);
-  const index = bed.ports.find(({ name }) => name === port)?.link.index ?? 0;
+  const indexOf = (wanted?: PortName): number =>
+    bed.ports.find(({ name }) => name === wanted)?.link.index ?? 0;
   const ran = bed.programs[direction].testRun({
     data: frame,
-    context: skbContext(index, context),
+    context: skbContext(indexOf(port), context, indexOf(context.from)),
     outputSize: 4096,
   });
   const after = countAll(bed, port, direction);
@@ -125,9 +128,14 @@ export function runPacket(
 }
 
 /** struct __sk_buff, include/uapi/linux/bpf.h. */
-export function skbContext(ifindex: number, { mark = 0, gsoSize = 0 }: Context = {}): Buffer {
+export function skbContext(
+  ifindex: number,
+  { mark = 0, gsoSize = 0 }: Context = {},
+  ingressIfindex = 0,
+): Buffer {
   const context = Buffer.alloc(192);
   context.writeUInt32LE(mark, 8);
+  context.writeUInt32LE(ingressIfindex, 36);
   context.writeUInt32LE(ifindex, 40);
   context.writeUInt32LE(gsoSize, 176);
   return context;

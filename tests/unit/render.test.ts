@@ -95,10 +95,18 @@ test('the lab’s chain is on the wire what the drawing in the design says', (t)
 
 test('hops carry the node, the service they were named by, and the address', (t) => {
   t.deepEqual(pathOf(lab).hops, [
-    { node: 'fw', service: 'firewall', address: 0x0a000002 },
-    { node: 'ids', service: 'inspection', address: 0x0a000003 },
-    { node: 'gw', service: null, address: 0x0a000004 },
+    { node: 'fw', service: 'firewall', address: 0x0a000002, mtu: null },
+    { node: 'ids', service: 'inspection', address: 0x0a000003, mtu: null },
+    { node: 'gw', service: null, address: 0x0a000004, mtu: null },
   ]);
+});
+
+test('a path’s MTU is the smallest that the document knows on the way', (t) => {
+  t.is(pathOf(lab).mtu, null);
+  const narrow = structuredClone(lab);
+  Object.assign(narrow.nodes.fw ?? {}, { mtu: 9000 });
+  Object.assign(narrow.nodes.ids ?? {}, { mtu: 1400 });
+  t.is(pathOf(narrow).mtu, 1400);
 });
 
 test('what each hop sends on by RFC 791 is what the next one is predicted to receive', (t) => {
