@@ -21,6 +21,8 @@ export interface Packet {
   protocol: number | null;
   sourcePort: number | null;
   destinationPort: number | null;
+  /** A fragment of a datagram: its ports are not looked at, so that all fragments take one way. */
+  fragment?: boolean;
   dscp: number;
   mark: number;
   origin: Origin;
@@ -144,7 +146,7 @@ function comparePorts(
   packet: Packet,
   found: number | null,
 ): Difference | null {
-  if (wanted === undefined) return null;
+  if (wanted === undefined || packet.fragment) return null;
   const known = packet.protocol !== null && hasPorts(packet.protocol) ? found : null;
   if (
     known !== null &&

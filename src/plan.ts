@@ -28,6 +28,8 @@ export interface PlanRequest {
   protocol?: string | number | undefined;
   sourcePort?: number | undefined;
   destinationPort?: number | undefined;
+  /** It is a fragment of a datagram. */
+  fragment?: boolean | undefined;
   dscp?: number | undefined;
   mark?: number | undefined;
   /** The node where it enters the mesh; default the node whose address `from` is, else whichever has a rule. */
@@ -90,6 +92,7 @@ export function planPacket(mesh: Mesh, request: PlanRequest): Plan {
   const chain = rule && renderMesh(mesh).chains.find(({ name }) => name === rule.chain);
   const path = chain?.path ?? null;
   const overhead = path?.options.length ?? 0;
+  const mtu = Math.min(ETHERNET_MTU, path?.mtu ?? ETHERNET_MTU);
   const at = packet.at ?? rule?.at[0] ?? null;
   const missed = rule ? { reason: null, nearest: null } : explainMiss(mesh, packet);
   return {
@@ -101,8 +104,8 @@ export function planPacket(mesh: Mesh, request: PlanRequest): Plan {
     ...missed,
     overhead,
     headerBytes: BASE_HEADER_BYTES + overhead,
-    mtu: ETHERNET_MTU,
-    mss: packet.protocol === protocolNumbers.tcp ? ETHERNET_MTU - TCP_IP_HEADER_BYTES - overhead : null,
+    mtu,
+    mss: packet.protocol === protocolNumbers.tcp ? mtu - TCP_IP_HEADER_BYTES - overhead : null,
     record: path?.record ?? 0,
     legs: path && at !== null ? makeLegs(path, at, packet.destination) : [],
   };
@@ -129,6 +132,7 @@ function readPacket(mesh: Mesh, request: PlanRequest): Packet {
     protocol: readProtocol(request.protocol),
     sourcePort: readNumber('sourcePort', request.sourcePort, 65535),
     destinationPort: readNumber('destinationPort', request.destinationPort, 65535),
+    fragment: request.fragment ?? false,
     dscp: readNumber('dscp', request.dscp, 63) ?? 0,
     mark: readNumber('mark', request.mark, 0xffffffff) ?? 0,
     origin,

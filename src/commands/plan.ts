@@ -9,6 +9,7 @@ interface PlanOptions {
   protocol?: string | number;
   port?: number;
   sourcePort?: number;
+  fragment?: boolean;
   dscp?: number;
   mark?: number;
   at?: string;
@@ -25,6 +26,7 @@ export function addPlanCommand(program: Command): void {
     .option('--protocol <name or number>', 'tcp, udp, icmp, …, or a number', readProtocol)
     .option('--port <number>', 'destination port', parseUpTo(65535))
     .option('--source-port <number>', 'source port', parseUpTo(65535))
+    .option('--fragment', 'the packet is a fragment: rules are matched without their ports')
     .option('--dscp <number>', 'DSCP of the packet', parseUpTo(63))
     .option('--mark <number>', 'fwmark of the packet', parseUpTo(0xffffffff))
     .option('--at <node>', 'the node where it enters the mesh')
@@ -36,14 +38,13 @@ export function addPlanCommand(program: Command): void {
 }
 
 async function planOnePacket(file: string, _options: unknown, command: Command): Promise<void> {
-  const { json = false, port, ...options } = command.optsWithGlobals<PlanOptions>();
-  const { from, to, protocol, sourcePort, dscp, mark, at } = options;
+  const { json = false, port: destinationPort, ...request } = command.optsWithGlobals<PlanOptions>();
   const [{ loadMesh }, { formatPlan, planPacket }] = await Promise.all([
     import('../mesh-file.js'),
     import('../plan.js'),
   ]);
   const { mesh } = loadMesh(file);
-  const plan = planPacket(mesh, { from, to, protocol, sourcePort, destinationPort: port, dscp, mark, at });
+  const plan = planPacket(mesh, { ...request, destinationPort });
   printAnswer(json, plan, () => formatPlan(plan));
 }
 

@@ -271,6 +271,19 @@ test('only TCP has an MSS', (t) => {
   t.is(planPacket(lab, { from: '10.1.0.10', to: '10.8.0.10', protocol: 'tcp' }).mss, 1460);
 });
 
+test('a narrow leg that the document knows lowers MTU and MSS', (t) => {
+  const mesh = { ...lab, nodes: { ...lab.nodes, ids: { address: '10.0.0.3', mtu: 1400 } } };
+  const plan = planPacket(mesh, { from: '10.1.0.10', to: '10.9.0.10', protocol: 'tcp' });
+  t.like(plan, { mtu: 1400, mss: 1400 - 40 - plan.overhead });
+});
+
+test('a fragment is matched without ports', (t) => {
+  const rules = lab.rules.map((rule) => ({ ...rule, match: { ...rule.match, destinationPorts: [53] } }));
+  const request = { from: '10.1.0.10', to: '10.9.0.10', protocol: 'tcp', destinationPort: 80 };
+  t.is(planPacket({ ...lab, rules }, request).rule, null);
+  t.is(planPacket({ ...lab, rules }, { ...request, fragment: true }).rule, 'web-tcp');
+});
+
 const impossible: [Partial<PlanRequest>, RegExp][] = [
   [{ from: 'client' }, /^from is "client"; write an IPv4 address like/],
   [{ to: '10.9.0.0/24' }, /^to is "10\.9\.0\.0\/24"; write an IPv4 address/],
