@@ -50,7 +50,7 @@ static __always_inline bool may_answer(struct __sk_buff *skb, const struct lsr_p
 
 	if (!is_allowed(packet) || is_later_fragment(packet) || is_martian(packet->source))
 		return false;
-	if (packet->stage != LSR_LOCAL && find_owner(packet->source) == LSR_OWNER_SELF)
+	if (packet->stage == LSR_ARRIVED && find_owner(packet->source) == LSR_OWNER_SELF)
 		return false;
 	if (packet->protocol != IPPROTO_ICMP)
 		return true;
@@ -135,6 +135,12 @@ LSR_STEP int sum_quote(struct __sk_buff *skb, const struct lsr_packet *packet, _
 	return fold((__u32)sum);
 }
 
+/* Whether this host's stack is to have the error: for a socket of its own, or for its NAT. */
+static __always_inline bool is_own(const struct lsr_packet *packet)
+{
+	return packet->stage == LSR_LOCAL || find_owner(packet->source) == LSR_OWNER_SELF;
+}
+
 /* The address that the error comes from. */
 static __always_inline __be32 find_own_address(const struct lsr_packet *packet)
 {
@@ -142,10 +148,10 @@ static __always_inline __be32 find_own_address(const struct lsr_packet *packet)
 	const struct lsr_state *current;
 	__u32 zero = 0;
 
-	/* To a socket of this host nobody else could say it; nor could we, as a martian.
-	 * The kernel's tunnels do the same (net/ipv4/ip_tunnel_core.c, iptunnel_pmtud_build_icmp).
+	/* From an address of its own the stack would take nothing (a martian). The kernel's
+	 * tunnels do the same: net/ipv4/ip_tunnel_core.c, iptunnel_pmtud_build_icmp.
 	 */
-	if (packet->stage == LSR_LOCAL)
+	if (is_own(packet))
 		return packet->destination;
 	port = find_interface(packet->input);
 	if (port && port->address)
@@ -210,7 +216,7 @@ static __always_inline bool send_error(struct __sk_buff *skb, const struct lsr_p
 	struct bpf_fib_lookup fib;
 	long found;
 
-	if (packet->stage == LSR_LOCAL)
+	if (is_own(packet))
 		return send_up(skb);
 	found = find_route(skb, packet, from, packet->source, &fib);
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)

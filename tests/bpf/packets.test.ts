@@ -895,6 +895,13 @@ const drops: Row[] = [
     answer: error(me, server, 3, 4, 1480, { source: me, destination: server, ...full }),
   },
   {
+    title: "no room for the options of a packet that this host's NAT has rewritten; the NAT is told",
+    ...routedFrom('edge0'),
+    packet: { source: me, destination: server, ...full },
+    counted: 'too_big',
+    answer: error(me, server, 3, 4, 1480, { source: me, destination: server, ...full }),
+  },
+  {
     title: 'a chain packet beyond the MTU of the next leg',
     port: 'mesh0',
     packet: chained('through', 2, full),
