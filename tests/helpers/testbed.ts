@@ -31,6 +31,12 @@ export async function openTestbed(): Promise<Testbed> {
   const folder = mountBpffs();
   const addresses = { mesh0: '10.0.0.2/24', edge0: '10.1.0.1/24', strip0: '10.2.0.1/24' };
   execFileSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
+  // The kernel's own router solicitations would be counted between ours.
+  execFileSync('sysctl', [
+    '-qew',
+    'net.ipv6.conf.all.disable_ipv6=1',
+    'net.ipv6.conf.default.disable_ipv6=1',
+  ]);
   ip('link', 'set', 'lo', 'up');
   for (const [name, prefix] of Object.entries(addresses)) {
     ip('link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`);
