@@ -24,6 +24,7 @@ export const AgentConfigSchema = Type.Object(
     node: Type.String({ minLength: 1, maxLength: 63, description: "this host's name in the mesh" }),
     mesh: Type.Optional(Type.String({ description: 'file of the mesh document' })),
     interfaces: Type.Record(Type.String({ pattern: '^[^\\s/]{1,15}$' }), InterfaceSchema, {
+      ...closed,
       minProperties: 1,
     }),
     api: Type.Optional(
