@@ -10,6 +10,7 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { IcmpPolicy } from './agent-config.js';
 import { callApi } from './client.js';
 import { runCommand } from './lab-command.js';
 import { type LabProcess, startProcess, stopProcesses } from './lab-processes.js';
@@ -31,6 +32,8 @@ export interface LabOptions {
   mesh?: string;
   /** Hosts that run an agent. */
   agents?: readonly string[];
+  /** The ICMP policy of every agent; its default where not given. */
+  icmp?: IcmpPolicy;
   signal?: AbortSignal;
 }
 
@@ -54,12 +57,12 @@ export function describeLab(name = 'lab', topology = labTopology): Lab {
 
 /** Builds the lab anew: hosts, agents with their own configuration, the web server. Removes an earlier one first. */
 export async function raiseLab(lab: Lab, options: LabOptions = {}): Promise<void> {
-  const { mesh = meshFile, agents = agentHosts, signal } = options;
+  const { mesh = meshFile, agents = agentHosts, icmp, signal } = options;
   await razeLab(lab);
   mkdirSync(lab.folder, { recursive: true });
   await mountBpffs();
   await buildTopology(lab.topology, lab.prefix, signal);
-  for (const host of agents) configureAgent(lab, host, mesh);
+  for (const host of agents) configureAgent(lab, host, mesh, icmp);
   await Promise.all([...agents.map((host) => startAgent(lab, host, signal)), startWebServer(lab, signal)]);
 }
 
@@ -126,7 +129,7 @@ function removeIfEmpty(folder: string): void {
   }
 }
 
-function configureAgent(lab: Lab, host: string, mesh: string): void {
+function configureAgent(lab: Lab, host: string, mesh: string, icmp?: IcmpPolicy): void {
   const folder = hostFolder(lab, host);
   mkdirSync(folder, { recursive: true });
   copyFileSync(mesh, `${folder}/mesh.yaml`);
@@ -139,6 +142,7 @@ function configureAgent(lab: Lab, host: string, mesh: string): void {
     `api: { socket: ${folder}/api.sock, listen: 127.0.0.1:7913 }`,
     `store: ${folder}/audit.db`,
     `bpffs: ${lab.bpffs}/${host}`,
+    ...(icmp ? [`icmp: ${icmp}`] : []),
   ];
   writeFileSync(`${folder}/agent.yaml`, `${lines.join('\n')}\n`);
 }

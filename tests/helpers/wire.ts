@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { DropsView } from '../../src/api-schemas.js';
+import type { DropsView, Status } from '../../src/api-schemas.js';
 import { callApi } from '../../src/client.js';
 import { apiSocket } from '../../src/lab-standing.js';
 import { enterNamespace } from '../../src/lab-topology.js';
@@ -38,6 +38,7 @@ export async function capture(
     'tshark',
     '-r',
     file,
+    ...['ip', 'tcp', 'udp'].flatMap((layer) => ['-o', `${layer}.check_checksum:TRUE`]),
     '-T',
     'fields',
     ...fields.flatMap((field) => ['-e', field]),
@@ -52,6 +53,10 @@ export async function capture(
 export async function readPaths(lab: TestLab, host: string, query = ''): Promise<PathRecord[]> {
   const page = await callApi<{ records: PathRecord[] }>(apiSocket(lab, host), { path: `/v1/paths${query}` });
   return page.records;
+}
+
+export function readStatus(lab: TestLab, host: string): Promise<Status> {
+  return callApi<Status>(apiSocket(lab, host), { path: '/v1/status' });
 }
 
 export function readDrops(lab: TestLab, host: string): Promise<DropsView> {
