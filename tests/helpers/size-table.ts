@@ -47,12 +47,12 @@ export const narrowTopology: Topology = {
     fw: {
       ...labTopology.hosts.fw,
       addresses: { mesh0: '10.0.0.2/24', narrow0: '10.0.1.2/24' },
-      routes: [...(labTopology.hosts.fw?.routes ?? []), '10.0.0.3/32 via 10.0.1.3'],
+      routes: [...(labTopology.hosts.fw?.routes ?? []), '10.0.0.3/32 dev narrow0'],
     },
     ids: {
       ...labTopology.hosts.ids,
       addresses: { mesh0: '10.0.0.3/24', narrow0: '10.0.1.3/24' },
-      routes: [...(labTopology.hosts.ids?.routes ?? []), '10.0.0.2/32 via 10.0.1.2'],
+      routes: [...(labTopology.hosts.ids?.routes ?? []), '10.0.0.2/32 dev narrow0'],
     },
   },
   cables: [...labTopology.cables, ['fw:narrow0', 'ids:narrow0']],
@@ -284,23 +284,29 @@ const checks: Record<string, Check> = {
     for (const bytes of [limit - 1, limit]) {
       t.like(await pingOnce(lab, bytes, 'do'), { received: 1, mtu: null }, `${bytes} bytes`);
     }
-    for (const bytes of new Set([limit + 1, layout.access])) {
+    for (const bytes of [limit + 1, layout.access]) {
       await forgetMtu(lab);
-      const outgrown = bytes > layout.access;
-      if (bytes <= limit) continue;
-      for (let tries = 0; (await learnedMtu(lab)) !== limit && tries < 3 && !outgrown; tries++) {
+      // A packet that fits the first legs only is told of by the hop before the narrow one, at the second try.
+      for (
+        let known = bytes;
+        known > limit && known <= layout.access;
+        known = (await learnedMtu(lab)) ?? bytes
+      ) {
         await countLosses(t, lab, ['too_big'], async () => {
-          const { received, by } = await pingOnce(lab, bytes, 'do');
+          const { received, mtu, by } = await pingOnce(lab, known, 'do');
           t.is(received, 0);
-          t.regex(by ?? '', /^10\.[01]\.0\.[12]$/);
+          t.true(mtu !== null && mtu < known, `${mtu} for ${known} bytes`);
+          t.true(layout.way.includes(by ?? ''), `told by ${by}`);
           return 1;
         });
       }
-      t.like(await pingOnce(lab, bytes, 'do'), {
-        received: 0,
-        mtu: outgrown ? layout.access : limit,
-        by: null,
-      });
+      if (bytes > limit) {
+        t.like(await pingOnce(lab, bytes, 'do'), {
+          received: 0,
+          mtu: Math.min(limit, layout.access),
+          by: null,
+        });
+      }
     }
   },
 

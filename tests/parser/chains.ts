@@ -1,0 +1,68 @@
+/** Chains of every shape, as host fw of tests/helpers/testbed.ts sees them. */
+import { formatAddress, parseAddress } from '../../src/address.js';
+import type { Mesh } from '../../src/mesh.js';
+import { headerAt, type Rendered, renderMesh } from '../../src/render.js';
+import { type Ipv4, ipv4, udp } from '../helpers/packet.js';
+
+export const node = 'fw';
+export const client = '10.1.0.10';
+export const server = '10.9.0.10';
+
+const hops = ['edge', 'fw', 'ids', 'gw', 'n5', 'n6', 'n7', 'n8', 'n9'] as const;
+
+export const mesh: Mesh = {
+  version: 1,
+  nodes: {
+    ...Object.fromEntries(hops.map((name, i) => [name, { address: `10.0.0.${i + 1}` }])),
+    far: { address: '10.0.7.7' },
+    lost: { address: '10.77.0.1' },
+    aside: { address: '10.1.0.77' },
+  },
+  chains: {
+    through: { hops: ['edge', 'fw', 'ids', 'gw'], record: 2 },
+    throughStrict: { hops: ['fw', 'gw'], mode: 'strict' },
+    throughFar: { hops: ['fw', 'far'], mode: 'strict' },
+    throughLost: { hops: ['edge', 'fw', 'lost'] },
+    throughAside: { hops: ['fw', 'aside'], record: 1 },
+    longest: { hops: [...hops] },
+    longestRecorded: { hops: ['edge', 'ids', 'gw', 'fw'], record: 4 },
+    in: { hops: ['edge', 'ids', 'fw'], record: 2 },
+    only: { hops: ['fw'], record: 7 },
+    onlyStrict: { hops: ['fw'], mode: 'strict' },
+    out: { hops: ['ids', 'gw'], record: 1 },
+  },
+  rules: [],
+};
+mesh.rules = Object.keys(mesh.chains).map((chain, index) => ({
+  name: chain,
+  at: [chain === 'out' ? 'fw' : 'edge'],
+  match: { destination: '10.9.0.0/24', destinationPorts: [1000 + index], protocol: 'udp' },
+  chain,
+  priority: index + 1,
+}));
+
+export const rendered: Rendered = renderMesh(mesh);
+
+/** The packets of all chains as they arrive at each hop: whole, as the first fragment, and as a later one. */
+export function makeChainPackets(): Buffer[] {
+  return rendered.chains.flatMap(({ path }) =>
+    path.hops.flatMap((_, index) => {
+      const header = headerAt(path, index + 1, parseAddress(server) ?? 0);
+      const whole: Ipv4 = {
+        source: client,
+        destination: formatAddress(header.destination),
+        options: header.options,
+        payload: udp(),
+      };
+      const packets = [whole, { ...whole, fragment: 0x2000 }, { ...blank(whole), fragment: 0x0001 }];
+      return packets.map((packet) => Buffer.from(ipv4(packet)));
+    }),
+  );
+}
+
+/** As Linux leaves Record Route in a later fragment (net/ipv4/ip_options.c, ip_options_fragment). */
+function blank(packet: Ipv4): Ipv4 {
+  const bytes = Buffer.from(packet.options ?? []);
+  const at = bytes[1] ?? 0;
+  return { ...packet, options: bytes.fill(1, at, at + (bytes[at + 1] ?? 0)) };
+}

@@ -1,0 +1,180 @@
+/**
+ * What a port must do with a packet, from what the parser decides about it and from the mesh: the order of
+ * walk_route() in bpf/hop.h. Behind the parser several reasons may be right; each has its condition here.
+ */
+import { containsAddress, type Prefix, parseAddress } from '../../src/address.js';
+import { headerAt } from '../../src/render.js';
+import { isMartian } from '../helpers/header.js';
+import { mesh, node, rendered } from './chains.js';
+import type { Decision } from './decision.js';
+
+/** A port of tests/helpers/testbed.ts and how the packet meets it. */
+export type Place = 'mesh' | 'broadcast' | 'edge' | 'strip' | 'local';
+
+/** What the way to the next hop may still refuse. */
+const wayOut = ['no_route', 'not_adjacent', 'not_mesh', 'too_big', 'cannot_fragment', 'resize'];
+
+/** Everything that can happen to a packet without options. */
+const plain = ['passed', 'imposed', 'ttl', 'no_chain', 'fragment', ...wayOut];
+
+/** All that a mesh port can say of a packet with options, but what depends on sizes, memory or fragments. */
+export const reasonsOfMesh = [
+  'version',
+  'ihl',
+  'total_length',
+  'option_length',
+  'option_overrun',
+  'duplicate_option',
+  'record_length',
+  'record_pointer',
+  'pointer',
+  'forbidden_option',
+  'unknown_option',
+  'passed',
+  'checksum',
+  'layout',
+  'source_martian',
+  'source_self',
+  'not_my_hop',
+  'forwarded',
+  'exhausted',
+  'bad_hop',
+  'reflect',
+  'loop',
+  'record_mismatch',
+  'route_mismatch',
+  'unknown_path',
+  'position',
+  'destination',
+  'ttl',
+  'advanced',
+  'ended',
+  'no_route',
+  'not_adjacent',
+  'not_mesh',
+];
+
+const own = ['10.0.0.2', '10.1.0.1', '10.2.0.1'].map((text) => parseAddress(text) ?? 0);
+const me = parseAddress(mesh.nodes[node]?.address ?? '') ?? 0;
+const nodes = new Set(Object.values(mesh.nodes).map(({ address }) => parseAddress(address) ?? 0));
+
+interface Prediction {
+  head: string;
+  known: string;
+  address: number;
+  next: number;
+  destinations: Prefix[];
+}
+
+const predictions = predict();
+
+/** `segmented`: as GSO of a kind that the kernel does not resize. */
+export function expectReasons(
+  place: Place,
+  packet: Buffer,
+  decision: Decision,
+  segmented: boolean,
+): readonly string[] {
+  const { headerFault, optionFault, layoutFault, checksumRight, hasRoute } = decision;
+  if (headerFault) return [headerFault];
+  if (decision.headerLength === 20) return plain;
+  if (place === 'edge') return ['edge_option'];
+  if (place === 'strip') return checksumRight ? plain : ['checksum'];
+  if (place === 'local') return hasRoute ? ['local_route'] : ['has_options', ...plain];
+
+  if (optionFault) return [optionFault];
+  if (!hasRoute) return ['passed'];
+  if (place === 'broadcast') return ['layer2_destination'];
+  if (!checksumRight) return ['checksum'];
+  if (layoutFault) return [layoutFault];
+  if (decision.martianSource) return ['source_martian'];
+  const source = packet.readUInt32BE(12);
+  if (own.includes(source)) return ['source_self'];
+  const destination = packet.readUInt32BE(16);
+  if (destination === me) return expectAtHop(packet, source, segmented);
+  if (!nodes.has(destination)) return ['not_my_hop'];
+  return (packet[8] ?? 0) <= 1 ? ['ttl'] : ['forwarded', ...wayOut];
+}
+
+/** Only what the mesh predicts byte for byte may advance or end here. */
+function expectAtHop(packet: Buffer, source: number, segmented: boolean): readonly string[] {
+  const length = packet[21] ?? 0;
+  const pointer = packet[22] ?? 0;
+  const ttl = packet[8] ?? 0;
+  const entries = Array.from({ length: (length - 3) / 4 }, (_, i) => packet.readUInt32BE(23 + 4 * i));
+  const final = entries.at(-1) ?? 0;
+  if (pointer > length) return ['exhausted'];
+  const { head, known } = describe(packet);
+  const alike = predictions.get(`${head} ${known}`);
+  if (!alike) return explain(packet, entries, source);
+  const found = alike.find(({ address }) => address === me);
+  if (!found) return ['position'];
+  if (found.next === source || final === source) return ['reflect'];
+  if (found.next !== 0) return ttl <= 1 ? ['ttl'] : ['advanced', ...wayOut];
+  const allowed = found.destinations.some((prefix) => containsAddress(prefix, final)) && !isMartian(final);
+  if (!allowed) return ['destination'];
+  return ttl === 0 ? ['ttl'] : segmented ? ['ended', 'resize'] : ['ended'];
+}
+
+/** Every reason whose condition holds. Entries that no chain may have come first, then how far it is like a path. */
+function explain(packet: Buffer, entries: readonly number[], source: number): readonly string[] {
+  const visited = [me, ...entries.slice(0, -1)];
+  const forbidden = [
+    entries.some(isMartian) && 'bad_hop',
+    entries.includes(source) && 'reflect',
+    new Set(visited).size < visited.length && 'loop',
+  ].filter((reason) => reason !== false);
+  if (forbidden.length > 0) return forbidden;
+
+  const { head, known } = describe(packet);
+  const passed = 8 * ((packet[22] ?? 0) / 4 - 1); // hex digits of the entries before the pointer
+  const alike = [...predictions.values()].flat().filter((path) => path.head === head);
+  const mismatches = [
+    passed < known.length &&
+      alike.some((path) => path.known.slice(passed) === known.slice(passed)) &&
+      'record_mismatch',
+    passed > 0 &&
+      alike.some((path) => path.known.slice(0, passed) === known.slice(0, passed)) &&
+      'route_mismatch',
+  ].filter((reason) => reason !== false);
+  return mismatches.length > 0 ? mismatches : ['unknown_path'];
+}
+
+/** What a prediction fixes: type, length, pointer and Record Route's length; and all entries but the destination. */
+function describe(packet: Buffer): { head: string; known: string } {
+  const length = packet[21] ?? 0;
+  const behind = 20 + length;
+  const end = ((packet[0] ?? 0) & 15) * 4;
+  const later = (packet.readUInt16BE(6) & 0x1fff) !== 0;
+  const record = end - behind < 4 ? 0 : later ? countNops(packet, behind, end) : (packet[behind + 1] ?? 0);
+  return {
+    head: [packet[20], length, packet[22], record].join(' '),
+    known: packet.subarray(23, behind - 4).toString('hex'),
+  };
+}
+
+function countNops(packet: Buffer, from: number, end: number): number {
+  let at = from;
+  while (at < end && packet[at] === 1) at++;
+  return at - from;
+}
+
+/** The paths that visit this host or begin here, at each of their hops; two may differ in that hop alone. */
+function predict(): Map<string, Prediction[]> {
+  const found = new Map<string, Prediction[]>();
+  for (const { path, name, destinations } of rendered.chains) {
+    const begins = mesh.rules.some((rule) => rule.chain === name && rule.at.includes(node));
+    if (!begins && !path.hops.some((hop) => hop.node === node)) continue;
+    path.hops.forEach(({ address }, index) => {
+      const options = Buffer.from(headerAt(path, index + 1, 0).options);
+      const base = Buffer.alloc(20);
+      base[0] = 0x45 + options.length / 4;
+      const described = describe(Buffer.concat([base, options]));
+      const key = `${described.head} ${described.known}`;
+      const next = path.hops[index + 1]?.address ?? 0;
+      const others = found.get(key) ?? [];
+      found.set(key, [...others, { ...described, address, next, destinations }]);
+    });
+  }
+  return found;
+}
