@@ -142,7 +142,7 @@ LSR_STEP int forward(struct __sk_buff *skb, struct lsr_packet *packet,
 	if (reason)
 		return reason;
 	reason = choose_size(skb, packet, measure(skb, packet), way.mtu,
-			     packet->header - LSR_BASE_HEADER, &size);
+			     packet->header - LSR_BASE_HEADER, way.index, &size);
 	if (reason)
 		return reason;
 	if (advance) {

@@ -7,26 +7,34 @@
 #include "slice.h"
 
 /*
- * GSO segments keep their size where they fit with the options, so that a clamped TCP flow is not
- * cut a second time; else the kernel lowers gso_size, which it can do for TCP only
- * (net/core/filter.c, bpf_skb_net_grow). `longest` is what a segment measures without the options.
+ * Makes room for the options. GSO segments keep their size where they fit with them, so that a
+ * clamped TCP flow is not cut a second time; else the kernel lowers gso_size. It can do so for TCP,
+ * inside a tunnel too, and then returns 0 (net/core/filter.c, bpf_skb_net_grow); segments of UDP have
+ * to fit as they are. `size` is that of fragments, see choose_size().
  */
-static __always_inline enum lsr_reason choose_room(struct __sk_buff *skb, struct lsr_packet *packet,
-						   const struct lsr_path *path, __u32 limit,
-						   __u64 *flags, __u32 *size)
+static __always_inline enum lsr_reason make_room(struct __sk_buff *skb, struct lsr_packet *packet,
+						 const struct lsr_path *path,
+						 const struct lsr_exit *way, __u32 *size)
 {
+	__u32 limit = way->mtu < path->mtu ? way->mtu : path->mtu;
 	__u32 longest = measure(skb, packet);
-	bool known = packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_UDP;
+	bool grown = longest + path->length <= limit;
+	__u64 flags = BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+	enum lsr_reason reason;
 
-	*flags = BPF_F_ADJ_ROOM_NO_CSUM_RESET;
 	*size = 0;
-	if (skb->gso_size && longest <= limit) {
-		if (known && longest + path->length <= limit)
-			*flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
-		if (packet->protocol != IPPROTO_UDP || longest + path->length <= limit)
-			return 0;
-	}
-	return choose_size(skb, packet, longest + path->length, limit, path->length, size);
+	if (skb->gso_size && longest <= limit && !(grown && packet->protocol == IPPROTO_TCP) &&
+	    !bpf_skb_adjust_room(skb, path->length, BPF_ADJ_ROOM_NET, flags))
+		return 0;
+	reason = choose_size(skb, packet, longest + path->length, limit, path->length, way->index,
+			     size);
+	if (reason)
+		return reason;
+	if (skb->gso_size)
+		flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
+	if (bpf_skb_adjust_room(skb, path->length, BPF_ADJ_ROOM_NET, flags))
+		return LSR_DROP_RESIZE;
+	return 0;
 }
 
 static __always_inline enum lsr_reason write_route(struct __sk_buff *skb, struct lsr_packet *packet,
@@ -63,8 +71,7 @@ LSR_STEP int impose(struct __sk_buff *skb, struct lsr_packet *packet, __u32 numb
 	const struct lsr_path *path = bpf_map_lookup_elem(&paths, &number);
 	struct lsr_exit way;
 	enum lsr_reason reason;
-	__u32 limit, size;
-	__u64 flags;
+	__u32 size;
 
 	if (!packet || !path)
 		return LSR_DROP_NO_CHAIN;
@@ -75,12 +82,9 @@ LSR_STEP int impose(struct __sk_buff *skb, struct lsr_packet *packet, __u32 numb
 	reason = find_exit(skb, packet, path->first, path->strict, &way);
 	if (reason)
 		return reason;
-	limit = way.mtu < path->mtu ? way.mtu : path->mtu;
-	reason = choose_room(skb, packet, path, limit, &flags, &size);
+	reason = make_room(skb, packet, path, &way, &size);
 	if (reason)
 		return reason;
-	if (bpf_skb_adjust_room(skb, path->length, BPF_ADJ_ROOM_NET, flags))
-		return LSR_DROP_RESIZE;
 	reason = write_route(skb, packet, path);
 	if (reason)
 		return reason;

@@ -173,6 +173,10 @@ int lsr_egress(struct __sk_buff *skb)
 
 	if (!interface)
 		return TC_ACT_UNSPEC;
+	if (skb->tc_index == LSR_PROBE_MARK) {
+		answer_probe(skb);
+		return TC_ACT_SHOT; /* no packet, but a question about one: not counted */
+	}
 	reason = leave_host(skb, &packet, interface);
 	return finish(skb, &packet, interface->slot * 2 + LSR_EGRESS, reason);
 }

@@ -295,6 +295,12 @@ struct lsr_allowance {
 	__u64 tokens;
 };
 
+/* `probe`, per CPU: what the copy of a packet told (bpf/slice.h). */
+struct lsr_probe {
+	__u32 answered;
+	__u32 partial; /* the device is still to make a checksum */
+};
+
 /* `quote`, per CPU: what an ICMP error carries of the packet that it is about. */
 struct lsr_quote {
 	__u8 bytes[LSR_QUOTE_MAX];

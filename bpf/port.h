@@ -14,6 +14,7 @@ enum {
 	LSR_OWN_MARK = 0x15c0,   /* on its way to the next node */
 	LSR_SLICE_MARK = 0x15c1, /* to be cut: skb->cb[0] is the offset, skb->cb[1] the length */
 	LSR_ENDED_MARK = 0x15c2, /* at the end of its chain, and not to be classified again */
+	LSR_PROBE_MARK = 0x15c3, /* a copy, only to find out about its checksum: slice.h */
 	LSR_SAMPLE_NS = 100 * 1000 * 1000,
 };
 

@@ -16,29 +16,48 @@ enum {
 };
 
 /*
- * A checksum that the device is to make would be made of one fragment alone. There is no way to
- * have it made before, so that such a packet has to be refused.
+ * A checksum that the device is to make (CHECKSUM_PARTIAL) would be made of one fragment alone, and
+ * there is no way to have it made before: such a packet has to be refused. Nor can a program read
+ * ip_summed; but bpf_skb_change_tail refuses to cut off a checksum that is still to be made
+ * (net/core/filter.c, __bpf_skb_min_len). It is tried on a copy, which passes the exit's egress
+ * hook before bpf_clone_redirect returns, and goes no further.
  */
-LSR_STEP int can_slice(struct __sk_buff *skb, const struct lsr_packet *packet)
+LSR_STEP int can_slice(struct __sk_buff *skb, __u32 output)
 {
-	__be32 final;
-	__u16 checksum;
+	__u32 zero = 0;
+	struct lsr_probe *answer = bpf_map_lookup_elem(&probe, &zero);
+	__u32 mark = skb->tc_index;
 
-	if (!packet || skb->gso_size)
+	if (!answer || skb->gso_size)
 		return false;
-	final = packet->destination;
-	if (packet->header > LSR_BASE_HEADER && !read_final(skb, &final))
-		return false;
-	return !is_partial(skb, packet, final, &checksum);
+	answer->answered = 0;
+	skb->tc_index = LSR_PROBE_MARK;
+	bpf_clone_redirect(skb, output, 0);
+	skb->tc_index = mark;
+	return answer->answered && !answer->partial;
+}
+
+/* At the egress hook, with the copy. */
+LSR_STEP int answer_probe(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct lsr_probe *answer = bpf_map_lookup_elem(&probe, &zero);
+	__u8 first;
+
+	if (!answer || load_bytes(skb, 0, &first, sizeof(first)))
+		return 0;
+	answer->partial = bpf_skb_change_tail(skb, LSR_ETHERNET + (first & 15) * 4, 0) != 0;
+	answer->answered = 1;
+	return 0;
 }
 
 /*
  * Whether a packet of `length` bytes may go where at most `limit` fit, given the bytes of options
- * among them: whole (`size` is 0), or in fragments that carry `size` bytes each.
+ * among them: whole (`size` is 0), or out of interface `output` in fragments of `size` bytes each.
  */
 static __always_inline enum lsr_reason choose_size(struct __sk_buff *skb, struct lsr_packet *packet,
 						   __u32 length, __u32 limit, __u32 options,
-						   __u32 *size)
+						   __u32 output, __u32 *size)
 {
 	__u32 header = LSR_BASE_HEADER + options;
 	__u32 room;
@@ -49,7 +68,7 @@ static __always_inline enum lsr_reason choose_size(struct __sk_buff *skb, struct
 	if (packet->fragment & LSR_DONT_FRAGMENT)
 		return refuse_size(packet, LSR_DROP_TOO_BIG, limit - options);
 	room = limit > header ? (limit - header) & ~7U : 0;
-	if (!room || length - header > room * LSR_SLICES_MAX || !can_slice(skb, packet))
+	if (!room || length - header > room * LSR_SLICES_MAX || !can_slice(skb, output))
 		return refuse_size(packet, LSR_DROP_CANNOT_FRAGMENT, limit - options);
 	*size = room;
 	return 0;

@@ -38,6 +38,7 @@ const kernelSide = new Set([
   'lsr_option_head',
   'lsr_options',
   'lsr_packet',
+  'lsr_probe',
   'lsr_quote',
   'lsr_quoted',
   'lsr_route',

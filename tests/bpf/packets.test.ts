@@ -913,17 +913,30 @@ const drops: Row[] = [
     }),
   },
   {
-    title: 'a packet without DF whose checksum the device is to make',
+    title: 'a packet that is too big and whose checksum the device is still to make',
     ...routedFrom('edge0'),
-    packet: { source: client, destination: server, payload: unfinished(full.payload) },
-    counted: 'cannot_fragment',
+    packet: { source: client, destination: server, fragment: 0x4000, payload: unfinished(full.payload) },
+    counted: 'too_big',
     answer: finishedLater(
       error(client, '10.1.0.1', 3, 4, 1480, {
         source: client,
         destination: server,
+        fragment: 0x4000,
         payload: unfinished(full.payload),
       }),
     ),
+  },
+  {
+    title: 'segments without DF that are too big',
+    ...routedFrom('edge0'),
+    context: { from: 'edge0', gsoSize: 1472 },
+    packet: { source: client, destination: server, payload: udp({ data: 'x'.repeat(2 * 1472) }) },
+    counted: 'cannot_fragment',
+    answer: error(client, '10.1.0.1', 3, 4, 1480, {
+      source: client,
+      destination: server,
+      payload: udp({ data: 'x'.repeat(2 * 1472) }),
+    }),
   },
   {
     title: 'GSO of a kind that cannot be resized',

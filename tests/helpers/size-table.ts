@@ -6,17 +6,14 @@
  *                    └─ 10.0.0.0/24 ─┘
  */
 import test, { type ExecutionContext } from 'ava';
-import { callApi } from '../../src/client.js';
-import { agentHosts, apiSocket } from '../../src/lab-standing.js';
+import { agentHosts } from '../../src/lab-standing.js';
 import { labTopology, type Topology } from '../../src/lab-topology.js';
-import type { Mesh } from '../../src/mesh.js';
 import { countOptionBytes } from '../../src/render.js';
-import { createLab, type TestLab } from './namespaces.js';
+import { type Chains, countLosses, putInForce } from './chains.js';
 import {
   carryStream,
   countBroken,
   forgetMtu,
-  type Ledger,
   learnedMtu,
   onEitherWay,
   pingOnce,
@@ -24,8 +21,8 @@ import {
   sendDatagrams,
   server,
   subtractLedger,
-  sumLedger,
-} from './traffic.js';
+} from './delivery.js';
+import { createLab, type TestLab } from './namespaces.js';
 import { capture, findUnbalanced, readDrops, readStatus } from './wire.js';
 
 export interface Layout {
@@ -58,24 +55,15 @@ export const narrowTopology: Topology = {
   cables: [...labTopology.cables, ['fw:narrow0', 'ids:narrow0']],
 };
 
-type Chain = Mesh['chains'][string];
-
 const there = ['fw', 'ids', 'gw'];
 const back = ['ids', 'fw', 'edge'];
 /** What the client's packets take and, where given, the server's. */
-const chains: Record<string, { there: Chain; back?: Chain }> = {
+const chains: Record<string, Chains & Required<Pick<Chains, 'there'>>> = {
   loose: { there: { hops: there, mode: 'loose' } },
   'loose both ways': { there: { hops: there }, back: { hops: back } },
   strict: { there: { hops: there, mode: 'strict' } },
   'Record Route': { there: { hops: there, record: 2 } },
   'all 40 option bytes': { there: { hops: there, record: 5 }, back: { hops: back, record: 5 } },
-};
-
-const nodes: Mesh['nodes'] = {
-  edge: { address: '10.0.0.1' },
-  fw: { address: '10.0.0.2', addresses: ['10.0.1.2'] },
-  ids: { address: '10.0.0.3', addresses: ['10.0.1.3'] },
-  gw: { address: '10.0.0.4' },
 };
 
 interface Case {
@@ -164,44 +152,12 @@ async function setOffloads(lab: TestLab, { topology }: Layout, state: 'on' | 'of
   );
 }
 
-async function putInForce(lab: TestLab, chains: { there: Chain; back?: Chain }): Promise<void> {
-  const rules: Mesh['rules'] = [
-    { name: 'there', at: ['edge'], match: { destination: '10.9.0.0/24' }, chain: 'there' },
-    { name: 'back', at: ['gw'], match: { destination: '10.1.0.0/24' }, chain: 'back' },
-  ];
-  const mesh = { version: 1, nodes, chains, rules: rules.filter(({ chain }) => chain in chains) };
-  const put = (host: string): Promise<unknown> =>
-    callApi(apiSocket(lab, host), {
-      method: 'PUT',
-      path: '/v1/mesh',
-      body: JSON.stringify(mesh),
-      contentType: 'application/json',
-    });
-  await Promise.all(agentHosts.filter((host) => host !== 'edge').map(put));
-  await put('edge');
-}
-
 /** Around each check: a sender that knows nothing yet, no broken packet, and losses of which each has a name. */
 async function keepingLaw(t: ExecutionContext, c: Case, check: Check): Promise<void> {
   await forgetMtu(c.lab);
   const broken = await Promise.all(['client', 'server'].map((host) => countBroken(c.lab, host)));
   await check(t, c);
   t.deepEqual(await Promise.all(['client', 'server'].map((host) => countBroken(c.lab, host))), broken);
-}
-
-/** Runs `action`, which tells how many packets it lost, and requires that as many were dropped, for these reasons only. */
-async function countLosses(
-  t: ExecutionContext,
-  lab: TestLab,
-  reasons: readonly string[],
-  action: () => Promise<number>,
-): Promise<Ledger> {
-  const before = await readLedger(lab);
-  const lost = await action();
-  const dropped = subtractLedger(await readLedger(lab), before);
-  t.is(sumLedger(dropped), lost, JSON.stringify(dropped));
-  for (const name of Object.keys(dropped)) t.true(reasons.includes(name.split(' ')[1] ?? ''), name);
-  return dropped;
 }
 
 const checks: Record<string, Check> = {

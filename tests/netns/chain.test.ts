@@ -10,8 +10,10 @@ import test from 'ava';
 import { formatAddress, parseAddress } from '../../src/address.js';
 import { callApi } from '../../src/client.js';
 import { apiSocket, applyMesh, directMeshFile, meshFile } from '../../src/lab-standing.js';
+import type { Mesh } from '../../src/mesh.js';
 import { loadMesh } from '../../src/mesh-file.js';
 import { headerAt, renderMesh } from '../../src/render.js';
+import { putMesh } from '../helpers/chains.js';
 import { createLab, type TestLab } from '../helpers/namespaces.js';
 import { capture, findUnbalanced, readDrops, readPaths, runScapy, sumCounts } from '../helpers/wire.js';
 
@@ -261,18 +263,11 @@ test.serial('every packet is counted under exactly one outcome', async (t) => {
 
 test.serial('a strict chain works over direct neighbours, and is refused over a router', async (t) => {
   const { mesh } = loadMesh(meshFile);
-  const strict = {
+  const strict: Mesh = {
     ...mesh,
     chains: { web: { ...mesh.chains.web, hops: ['firewall', 'detector', 'gw'], mode: 'strict' } },
   };
-  const put = (host: string, document: unknown): Promise<unknown> =>
-    callApi(apiSocket(lab, host), {
-      method: 'PUT',
-      path: '/v1/mesh',
-      body: JSON.stringify(document),
-      contentType: 'application/json',
-    });
-  for (const host of ['fw', 'ids', 'gw', 'edge']) await put(host, strict);
+  await putMesh(lab, strict);
   t.regex(await lab.on('client', 'ping', '-c', '2', '-i', '0.05', server), / 0% packet loss/);
 
   // The next hop is now behind a gateway, though on the same wire.
