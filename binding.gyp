@@ -11,6 +11,7 @@
         'addon/fd.cc',
         'addon/filter.cc',
         'addon/link.cc',
+        'addon/link_watch.cc',
         'addon/map.cc',
         'addon/object.cc',
         'addon/probe.cc',

@@ -3,6 +3,7 @@
 #include "filter.h"
 #include "instance.h"
 #include "link.h"
+#include "link_watch.h"
 #include "map.h"
 #include "object.h"
 #include "probe.h"
@@ -29,6 +30,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   instance->program = Napi::Persistent(BpfProgram::Define(env));
   instance->link = Napi::Persistent(BpfLink::Define(env));
   instance->ring_buffer = Napi::Persistent(RingBuffer::Define(env));
+  instance->link_watch = Napi::Persistent(LinkWatch::Define(env));
 
   Export<BpfObject::Open>(exports, "openObject");
   Export<BpfMap::OpenPinned>(exports, "openPinnedMap");
@@ -40,6 +42,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<QueryFilter>(exports, "queryFilter");
   Export<DetachFilter>(exports, "detachFilter");
   Export<RingBuffer::Open>(exports, "openRingBuffer");
+  Export<LinkWatch::Open>(exports, "watchLinks");
   Export<BtfTypes>(exports, "btfTypes");
   Export<ProbeProgramType>(exports, "probeProgramType");
   Export<ProbeMapType>(exports, "probeMapType");

@@ -11,6 +11,7 @@ struct Instance {
   Napi::FunctionReference program;
   Napi::FunctionReference link;
   Napi::FunctionReference ring_buffer;
+  Napi::FunctionReference link_watch;
 
   static Instance &Of(Napi::Env env) { return *env.GetInstanceData<Instance>(); }
 };

@@ -30,10 +30,13 @@ export const StatusSchema = Type.Object(
         {
           name: Type.String(),
           role: Type.Unsafe<'edge' | 'mesh'>({ type: 'string', enum: ['edge', 'mesh'] }),
-          ifindex: nullable(Type.Integer()),
+          ifindex: nullable(Type.Integer({ description: 'null where the interface does not exist' })),
           attached: Type.Unsafe<'tcx' | 'clsact' | null>({ enum: ['tcx', 'clsact', null] }),
           mtu: nullable(Type.Integer()),
           address: nullable(Type.String()),
+          error: Type.Optional(
+            Type.String({ description: 'why this interface is not managed; it is as soon as it can be' }),
+          ),
         },
         closed,
       ),

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Link } from './interfaces.js';
-import { type BpfProgram, loadNative } from './native.js';
+import { type BpfLink, type BpfProgram, loadNative } from './native.js';
 
 export const directions = ['ingress', 'egress'] as const;
 export type Direction = (typeof directions)[number];
@@ -28,16 +28,26 @@ export function attachPort(
   const pin = join(folder, pinName(link.name, direction));
   if (existsSync(pin) && updateLink(pin, program, link)) return 'tcx';
   const fresh = native.attachTcx(program, link.index, direction);
-  fresh.pin(pin);
-  fresh.close();
+  try {
+    fresh.pin(pin);
+  } finally {
+    fresh.close();
+  }
   return 'tcx';
+}
+
+/** How our programs hang on an interface, as the kernel has it; null where one of the two does not. */
+export function readAttached(folder: string, link: Link): AttachedAs | null {
+  const [ingress = null, egress = null] = directions.map((direction) => readPlace(folder, link, direction));
+  return ingress === egress ? ingress : null;
 }
 
 /** Takes the programs off all interfaces that are not in `wanted`, and returns the pins that went. */
 export function detachStale(folder: string, wanted: ReadonlySet<string>): string[] {
   if (!existsSync(folder)) return [];
-  const stale = readdirSync(folder).filter((pin) => !wanted.has(interfaceOf(pin)));
-  for (const pin of stale) detachLink(join(folder, pin));
+  const pins = new Set([...wanted].flatMap((name) => directions.map((side) => pinName(name, side))));
+  const stale = readdirSync(folder).filter((pin) => !pins.has(pin));
+  for (const pin of stale) useLink(join(folder, pin), removeLink);
   return stale.map((pin) => join(folder, pin));
 }
 
@@ -49,28 +59,45 @@ export function detachPort(link: Link): void {
   }
 }
 
-/** A link whose last pin goes is detached some time later; this one is off when we return. */
-function detachLink(pin: string): void {
-  const link = loadNative().openPinnedLink(pin);
-  if (link.info.ifindex !== 0) link.detach();
-  link.close();
-  unlinkSync(pin);
-}
-
-const pinName = (name: string, direction: Direction): string => `${name}@${direction}`;
-const interfaceOf = (pin: string): string => pin.slice(0, pin.lastIndexOf('@'));
+/** bpffs refuses dots, which names of VLANs have (kernel/bpf/inode.c, bpf_lookup). */
+const pinName = (name: string, direction: Direction): string =>
+  `${name.replaceAll('%', '%25').replaceAll('.', '%2E')}@${direction}`;
 
 /** False, with the pin gone, where the link belongs to an interface that is gone or was made anew. */
 function updateLink(pin: string, program: BpfProgram, link: Link): boolean {
-  const old = loadNative().openPinnedLink(pin);
+  return useLink(pin, (old) => {
+    const holds = old.info.ifindex === link.index;
+    if (holds) old.update(program);
+    else removeLink(old, pin);
+    return holds;
+  });
+}
+
+/** A link whose last pin goes is detached some time later; this one is off when we return. */
+function removeLink(link: BpfLink, pin: string): void {
+  if (link.info.ifindex !== 0) link.detach();
+  unlinkSync(pin);
+}
+
+/** Null also where the interface is gone meanwhile: then nothing hangs there. */
+function readPlace(folder: string, link: Link, direction: Direction): AttachedAs | null {
+  const native = loadNative();
+  const pin = join(folder, pinName(link.name, direction));
   try {
-    if (old.info.ifindex !== link.index) {
-      unlinkSync(pin);
-      return false;
+    if (native.queryTcx(link.index, direction) === null) {
+      return native.queryFilter(link.index, direction, filter) === null ? null : 'clsact';
     }
-    old.update(program);
-    return true;
+    return existsSync(pin) && useLink(pin, ({ info }) => info.ifindex) === link.index ? 'tcx' : null;
+  } catch {
+    return null;
+  }
+}
+
+function useLink<Result>(pin: string, use: (link: BpfLink, pin: string) => Result): Result {
+  const link = loadNative().openPinnedLink(pin);
+  try {
+    return use(link, pin);
   } finally {
-    old.close();
+    link.close();
   }
 }

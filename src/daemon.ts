@@ -2,10 +2,13 @@ import { dirname, join } from 'node:path';
 import type { AgentConfig } from './agent-config.js';
 import { claimHost } from './claim.js';
 import { openDatapath } from './datapath.js';
-import { findPorts, listLinks } from './interfaces.js';
+import { LsrError } from './errors.js';
+import { findFaults, findPorts, type Link, listLinks } from './interfaces.js';
 import { openListeners } from './listener.js';
 import { componentLogger, type Logger } from './logger.js';
 import { describeError, type Loaded, loadWanted, watchDocument } from './mesh-store.js';
+import { watchPorts } from './port-watch.js';
+import { Ports } from './ports.js';
 import { RunningAgent } from './running-agent.js';
 import { openStore } from './store.js';
 import { unload } from './unload.js';
@@ -21,20 +24,24 @@ export async function runDaemon(
 ): Promise<void> {
   const log = componentLogger(logger, 'daemon');
   const claim = await claimHost(config);
-  const ports = findPorts(config.interfaces, await listLinks());
+  const links = await listLinks();
+  requirePort(config, links);
   const store = openStore(config.store);
   if (store.movedAside)
     log.error({ movedAside: store.movedAside }, 'the audit store was corrupt; a new one was begun');
 
   const datapath = openDatapath(config.bpffs);
+  const ports = new Ports(config.interfaces, datapath);
   const agent = new RunningAgent({ config, ports, datapath, store, logger });
-  datapath.setPorts(ports);
+  ports.write(links);
   putFirstInForce(agent, config, log);
 
-  datapath.attach(ports);
-  log.info({ ports: Object.fromEntries(datapath.attached) }, 'programs are attached');
+  attachFirst(ports, log);
+  // Before anybody can see that we run, and so end us.
+  const ended = waitForEnd();
   const listeners = await openListeners(agent, { logger, store, ...config.api });
   agent.start();
+  const following = watchPorts(() => agent.followLinks(listLinks));
   log.info({ node: config.node, generation: agent.generation }, 'ready');
 
   const reload = (): void => {
@@ -47,15 +54,34 @@ export async function runDaemon(
   const watcher = config.mesh === null ? null : watchDocument(config.mesh, reload);
   process.on('SIGHUP', reload);
 
-  await waitForEnd();
+  await ended;
   log.info({ detachOnExit }, 'ending');
   watcher?.close();
+  await following.close();
   await listeners.close();
   agent.stop();
   store.close();
   datapath.close();
   if (detachOnExit) await unload(config);
   claim.close();
+}
+
+/** A host that has none of its interfaces yet waits for them outside: its agent.yaml may as well be wrong. */
+function requirePort(config: AgentConfig, links: readonly Link[]): void {
+  if (findPorts(config.interfaces, links).length > 0) return;
+  const faults = findFaults(config.interfaces, links).map(({ error }) => error);
+  const known = links.map(({ name }) => name).join(', ');
+  throw new LsrError('INTERFACE_MISSING', `${faults.join('; ')}; this host has ${known}`);
+}
+
+/** One port that takes its programs is enough to begin with; the others are tried again. */
+function attachFirst(ports: Ports, log: Logger): void {
+  ports.attach();
+  for (const { name, error } of ports.faults) log.error({ interface: name }, error);
+  const attached = ports.describe().filter((port) => port.attached !== null);
+  if (attached.length === 0) throw new LsrError('KERNEL', ports.faults.map(({ error }) => error).join('\n'));
+  const programs = Object.fromEntries(attached.map((port) => [port.name, port.attached]));
+  log.info({ ports: programs }, 'programs are attached');
 }
 
 /** The copy of the newest document that was in force, beside the audit store. */

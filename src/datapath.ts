@@ -2,12 +2,19 @@ import { existsSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Maps } from './apply.js';
-import { type AttachedAs, attachPort, type Direction, detachStale, directions } from './attach.js';
+import {
+  type AttachedAs,
+  attachPort,
+  type Direction,
+  detachStale,
+  directions,
+  readAttached,
+} from './attach.js';
 import { decode, decodeIndex, encode, encodeIndex } from './codec.js';
 import { tableNames } from './entries.js';
 import { LsrError } from './errors.js';
 import { makeFolder } from './folder.js';
-import type { Port } from './interfaces.js';
+import type { Fault, Port } from './interfaces.js';
 import { digest, enums } from './layout.js';
 import { describeLayout } from './layout-source.js';
 import { type BpfMap, type BpfObject, type BpfProgram, loadNative } from './native.js';
@@ -19,12 +26,12 @@ type MapName = (typeof mapNames)[number];
 export interface Datapath {
   maps: Record<MapName, BpfMap> & Maps;
   programs: Record<Direction, BpfProgram>;
-  /** By port: how its programs hang there. */
-  attached: Map<string, AttachedAs>;
-  /** Fills `interfaces`, without attaching anything. */
-  setPorts(ports: readonly Port[]): void;
-  /** Puts the programs on the ports, in place of older ones, and takes them off all others. */
-  attach(ports: readonly Port[]): void;
+  /** Fills `interfaces`, without attaching anything. The counters of `absent` ports are kept under their names. */
+  setPorts(ports: readonly Port[], absent?: readonly string[]): void;
+  /** Puts the programs on the ports, in place of older ones, and takes them off all others. Returns what was refused. */
+  attach(ports: readonly Port[]): Fault[];
+  /** How the programs hang on a port, as the kernel has it; null where they do not. */
+  readAttached(port: Port): AttachedAs | null;
   close(): void;
 }
 
@@ -133,20 +140,24 @@ function makeDatapath(
   maps: Datapath['maps'],
   programs: Record<Direction, BpfProgram>,
 ): Datapath {
-  const attached: Datapath['attached'] = new Map();
+  const links = linkFolder(folder);
   return {
     maps,
     programs,
-    attached,
-    setPorts: (ports) => writePorts(maps.interfaces, ports),
+    setPorts: (ports, absent = []) => writePorts(maps.interfaces, ports, absent),
     attach(ports) {
-      for (const port of ports) {
-        for (const direction of directions) {
-          attached.set(port.name, attachPort(linkFolder(folder), programs[direction], port.link, direction));
+      const refused = ports.flatMap(({ name, link }): Fault[] => {
+        try {
+          for (const direction of directions) attachPort(links, programs[direction], link, direction);
+          return [];
+        } catch (error) {
+          return [{ name, error: `interface ${name} takes no program: ${(error as Error).message}` }];
         }
-      }
-      detachStale(linkFolder(folder), new Set(ports.map(({ name }) => name)));
+      });
+      detachStale(links, new Set(ports.map(({ name }) => name)));
+      return refused;
     },
+    readAttached: ({ link }) => readAttached(links, link),
     close() {
       for (const handle of [...Object.values(maps), ...Object.values(programs), object]) handle.close();
     },
@@ -159,35 +170,54 @@ const icmpPolicies = {
   all: enums.lsr_icmp.LSR_ICMP_ALL,
 } as const;
 
+/** No ifindex is as high: here stand ports that are away, so that they keep their counters. */
+const absentFrom = 0x80000000;
+
 /** A port keeps the counters it had under its name, also with a new ifindex. */
-function writePorts(map: BpfMap, ports: readonly Port[]): void {
+function writePorts(map: BpfMap, ports: readonly Port[], absent: readonly string[]): void {
   const present = readPorts(map);
-  const slots = new Map(present.map(({ name, slot }) => [name, slot]));
-  const free = Array.from({ length: enums.lsr_limits.LSR_INTERFACES_MAX }, (_, i) => i);
-  for (const { name, link, role, options, icmp } of ports) {
-    const slot = slots.get(name) ?? free.find((candidate) => ![...slots.values()].includes(candidate));
-    if (slot === undefined) {
-      throw new LsrError('CAPACITY', `an agent manages at most ${free.length} interfaces`);
-    }
-    slots.set(name, slot);
-    map.put(
-      encodeIndex(link.index),
-      encode('lsr_interface', {
-        role: enums.lsr_role[role === 'edge' ? 'LSR_ROLE_EDGE' : 'LSR_ROLE_MESH'],
-        options: enums.lsr_options_policy[options === 'strip' ? 'LSR_OPTIONS_STRIP' : 'LSR_OPTIONS_DROP'],
-        icmp: icmpPolicies[icmp],
-        slot,
-        mtu: link.mtu,
-        address: link.addresses[0] ?? 0,
-        name,
-      }),
-    );
-  }
-  const wanted = new Set(ports.map(({ link }) => link.index));
+  const slotOf = assignSlots([...ports.map(({ name }) => name), ...absent], present);
+  const wanted = new Map([
+    ...ports.map((port): [number, Buffer] => [port.link.index, encodePort(port, slotOf(port.name))]),
+    ...absent.map((name): [number, Buffer] => {
+      const slot = slotOf(name);
+      return [absentFrom + slot, encode('lsr_interface', { name, slot })];
+    }),
+  ]);
+  // First, because a table that is full takes no other key.
   for (const { index } of present) if (!wanted.has(index)) map.delete(encodeIndex(index));
+  for (const [index, value] of wanted) map.put(encodeIndex(index), value);
 }
 
-/** The ports as the kernel side knows them. */
+/** Slots of counters by name: those in use stay, others are the lowest that are free. */
+function assignSlots(
+  names: readonly string[],
+  present: readonly { name: string; slot: number }[],
+): (name: string) => number {
+  const slots = new Map(present.map(({ name, slot }) => [name, slot]));
+  const all = Array.from({ length: enums.lsr_limits.LSR_INTERFACES_MAX }, (_, i) => i);
+  for (const name of names.filter((name) => !slots.has(name))) {
+    const slot = all.find((candidate) => ![...slots.values()].includes(candidate));
+    if (slot === undefined)
+      throw new LsrError('CAPACITY', `an agent manages at most ${all.length} interfaces`);
+    slots.set(name, slot);
+  }
+  return (name) => slots.get(name) as number;
+}
+
+function encodePort({ name, link, role, options, icmp }: Port, slot: number): Buffer {
+  return encode('lsr_interface', {
+    role: enums.lsr_role[role === 'edge' ? 'LSR_ROLE_EDGE' : 'LSR_ROLE_MESH'],
+    options: enums.lsr_options_policy[options === 'strip' ? 'LSR_OPTIONS_STRIP' : 'LSR_OPTIONS_DROP'],
+    icmp: icmpPolicies[icmp],
+    slot,
+    mtu: link.mtu,
+    address: link.addresses[0] ?? 0,
+    name,
+  });
+}
+
+/** The ports as the kernel side knows them, also those that are away. */
 export function readPorts(map: BpfMap): { index: number; name: string; slot: number }[] {
   const { keys, values, count } = map.entries();
   return Array.from({ length: count }, (_, i) => {

@@ -1,7 +1,6 @@
 import { execa } from 'execa';
 import { type Address, parseAddress } from './address.js';
 import type { PortConfig } from './agent-config.js';
-import { LsrError } from './errors.js';
 
 /** An interface of this host as `ip` shows it. */
 export interface Link {
@@ -12,23 +11,29 @@ export interface Link {
   addresses: Address[];
 }
 
+/** Why a configured interface is not as it should be. */
+export interface Fault {
+  name: string;
+  error: string;
+  /** The interface, where it exists. */
+  link?: Link;
+}
+
 /** A managed interface that exists. */
 export interface Port extends PortConfig {
   link: Link;
 }
 
 export async function listLinks(): Promise<Link[]> {
-  const { stdout } = await execa('ip', ['-j', '-4', 'address', 'show']);
-  const { stdout: all } = await execa('ip', ['-j', 'link', 'show']);
-  const addresses = new Map(
-    (JSON.parse(stdout || '[]') as IpLink[]).map((link) => [link.ifindex, link.addr_info ?? []]),
-  );
-  return (JSON.parse(all) as IpLink[]).map((link) => ({
+  const { stdout } = await execa('ip', ['-j', 'address', 'show']);
+  return (JSON.parse(stdout) as IpLink[]).map((link) => ({
     index: link.ifindex,
     name: link.ifname,
     mtu: link.mtu,
     kind: link.link_type,
-    addresses: (addresses.get(link.ifindex) ?? []).flatMap(({ local }) => parseAddress(local ?? '') ?? []),
+    addresses: (link.addr_info ?? []).flatMap(({ family, local }) =>
+      family === 'inet' ? (parseAddress(local ?? '') ?? []) : [],
+    ),
   }));
 }
 
@@ -37,29 +42,29 @@ interface IpLink {
   ifname: string;
   mtu: number;
   link_type: string;
-  addr_info?: { local?: string }[];
+  addr_info?: { family?: string; local?: string }[];
 }
 
-/** The configured interfaces with their links; all of them must be there and be Ethernet. */
+/** The configured interfaces that can be managed now, with their links. */
 export function findPorts(configured: readonly PortConfig[], links: readonly Link[]): Port[] {
-  return configured.map((port) => {
+  return configured.flatMap((port) => {
     const link = links.find(({ name }) => name === port.name);
-    if (!link) {
-      const known = links.map(({ name }) => name).join(', ');
-      throw new LsrError(
-        'INTERFACE_MISSING',
-        `interface ${port.name} does not exist; this host has ${known}`,
-      );
-    }
-    if (link.kind !== 'ether' && link.kind !== 'loopback') {
-      throw new LsrError(
-        'INTERFACE_MISSING',
-        `interface ${port.name} is of type ${link.kind}; only Ethernet interfaces can be managed`,
-      );
-    }
-    return { ...port, link };
+    return link && isEthernet(link) ? [{ ...port, link }] : [];
   });
 }
+
+/** The configured interfaces that cannot be managed now. */
+export function findFaults(configured: readonly PortConfig[], links: readonly Link[]): Fault[] {
+  return configured.flatMap(({ name }): Fault[] => {
+    const link = links.find((candidate) => candidate.name === name);
+    if (!link) return [{ name, error: `interface ${name} does not exist` }];
+    if (isEthernet(link)) return [];
+    const error = `interface ${name} is of type ${link.kind}; only Ethernet interfaces can be managed`;
+    return [{ name, error, link }];
+  });
+}
+
+const isEthernet = ({ kind }: Link): boolean => kind === 'ether' || kind === 'loopback';
 
 /** Smallest MTU among the mesh ports, bytes; Ethernet's 1500 on a host without one. */
 export function meshMtu(ports: readonly Port[]): number {

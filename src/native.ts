@@ -109,6 +109,13 @@ export interface RingBuffer {
   unref(): void;
 }
 
+/** Hears of changed links and IPv4 addresses; it keeps the process alive until `close` or `unref`. */
+export interface LinkWatch {
+  close(): void;
+  ref(): void;
+  unref(): void;
+}
+
 /** An object file: opened, configured, loaded once. */
 export interface BpfObject {
   maps(): { name: string; type: number; keySize: number; valueSize: number; maxEntries: number }[];
@@ -172,6 +179,12 @@ export interface Native {
 
   /** Records come from the event loop; what `onRecord` throws there is an uncaught exception. */
   openRingBuffer(map: BpfMap, onRecord: (record: Buffer) => void): RingBuffer;
+
+  /**
+   * Calls back from the event loop, once for all that has changed until then, when a link or an IPv4
+   * address of this network namespace came, went or changed. What `onChange` throws is an uncaught exception.
+   */
+  watchLinks(onChange: () => void): LinkWatch;
 
   possibleCpus(): number;
   /** The type table of an object file by type id; 0 is void. */

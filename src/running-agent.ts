@@ -2,32 +2,31 @@ import { dirname, join } from 'node:path';
 import { formatAddress, formatPrefix } from './address.js';
 import type { Agent, AppliedMesh, ApplyResult, ChainView, DropsView, Status } from './agent.js';
 import type { AgentConfig } from './agent-config.js';
-import { type Changed, isInForce, readState, sweepEntries, writeEntries } from './apply.js';
-import { Audit, type Intent } from './audit.js';
+import { Audit } from './audit.js';
 import { decode } from './codec.js';
 import type { Datapath } from './datapath.js';
 import { explainDrops, readCounters, readSample, type Sample } from './drops.js';
-import { type Entries, type Host, makeEntries, type Version } from './entries.js';
-import { meshMtu, type Port } from './interfaces.js';
+import type { Host } from './entries.js';
+import { type Fault, type Link, meshMtu } from './interfaces.js';
 import { enums } from './layout.js';
 import { componentLogger, type Logger } from './logger.js';
 import type { Mesh } from './mesh.js';
-import { type Loaded, saveDocument } from './mesh-store.js';
+import { describeError, type Loaded, saveDocument } from './mesh-store.js';
+import { MeshTables } from './mesh-tables.js';
 import { writeMetrics } from './metrics.js';
 import { loadNative, type RingBuffer } from './native.js';
+import type { PortChange } from './port-plan.js';
+import type { Ports } from './ports.js';
 import { renderMesh } from './render.js';
 import type { Store } from './store.js';
 import { readVersion } from './version.js';
 
-/** Packets that left the edge before a change are still on their way for so long. */
-const drainMs = 2000;
 const harvestMs = 5000;
 const samplesKept = 256;
-const intentsKept = 8;
 
 interface Parts {
   config: AgentConfig;
-  ports: Port[];
+  ports: Ports;
   datapath: Datapath;
   store: Store;
   logger: Logger;
@@ -36,32 +35,26 @@ interface Parts {
 /** The agent of this host while it runs: applies mesh documents, carries the audit, answers the API. */
 export class RunningAgent implements Agent {
   readonly #parts: Parts;
-  readonly #host: Host;
+  readonly #tables: MeshTables;
   readonly #audit: Audit;
   readonly #log: Logger;
   readonly #started = Date.now();
   #samples: Sample[] = [];
-  #intents: Intent[] = [];
   #applied: (AppliedMesh & { at: string }) | null = null;
   #error: string | null = null;
-  #entries: Entries | null = null;
   #events: RingBuffer | null = null;
-  #timers: NodeJS.Timeout[] = [];
+  #timer: NodeJS.Timeout | null = null;
   #soon: NodeJS.Timeout | null = null;
 
   constructor(parts: Parts) {
     this.#parts = parts;
     this.#log = componentLogger(parts.logger, 'agent');
+    this.#tables = new MeshTables(parts.datapath.maps);
     this.#audit = new Audit([parts.datapath.maps.flows, parts.datapath.maps.deviations], parts.store);
-    this.#host = {
-      node: parts.config.node,
-      mtu: meshMtu(parts.ports),
-      addresses: parts.ports.flatMap(({ link }) => link.addresses),
-    };
   }
 
   get generation(): number {
-    return readState(this.#parts.datapath.maps).generation;
+    return this.#tables.generation;
   }
 
   /** Remembers why the newest document is not in force; null when it is. */
@@ -73,26 +66,47 @@ export class RunningAgent implements Agent {
     this.#events = loadNative().openRingBuffer(this.#parts.datapath.maps.events, (record) =>
       this.#take(record),
     );
-    this.#timers.push(setInterval(() => this.#harvest(), harvestMs).unref());
+    this.#timer = setInterval(() => this.#harvest(), harvestMs).unref();
   }
 
   stop(): void {
     this.#events?.close();
-    for (const timer of this.#timers) clearTimeout(timer);
-    if (this.#soon) clearTimeout(this.#soon);
+    for (const timer of [this.#timer, this.#soon]) if (timer) clearTimeout(timer);
+    this.#tables.close();
     this.#harvest();
   }
 
   /** Puts a checked document in force and keeps it as the last good one. */
   load({ mesh, text, source }: Loaded): ApplyResult {
     const begun = performance.now();
-    const { changed, generation } = this.#write(mesh);
+    const { changed, generation } = this.#tables.writeMesh(mesh, this.#describeHost());
     saveDocument(join(dirname(this.#parts.config.store), 'mesh.last-good.yaml'), text);
     this.#applied = { generation, text, document: mesh, source, at: new Date().toISOString() };
     this.#error = null;
     const durationMs = Math.round((performance.now() - begun) * 10) / 10;
     this.#log.info({ generation, source, changed, durationMs }, 'mesh document is in force');
     return { generation, changed, durationMs };
+  }
+
+  /**
+   * Takes over what has become of this host's interfaces: tables first, then programs, as at the
+   * start. False where it is to be tried again.
+   */
+  async followLinks(list: () => Promise<Link[]>): Promise<boolean> {
+    const { ports } = this.#parts;
+    const known = ports.faults;
+    let changes: PortChange[] = [];
+    try {
+      changes = ports.write(await list());
+      if (changes.length > 0 || ports.unsettled) {
+        this.#tables.writeHost(this.#describeHost());
+        ports.attach();
+      }
+    } catch (error) {
+      ports.refuse(`interfaces cannot be followed: ${describeError(error)}`);
+    }
+    this.#reportPorts(changes, known);
+    return !ports.unsettled;
   }
 
   async applyMesh(document: Mesh, text: string): Promise<ApplyResult> {
@@ -125,25 +139,20 @@ export class RunningAgent implements Agent {
 
   async status(): Promise<Status> {
     const { config, ports, datapath } = this.#parts;
+    const interfaces = ports.describe();
+    const managed = interfaces.every(({ attached, error }) => attached !== null && error === undefined);
     const tables = Object.entries(datapath.maps).filter(([name]) => countable.has(name));
     return {
       node: config.node,
       version: readVersion(),
-      state: this.#error === null ? 'ready' : 'degraded',
+      state: this.#error === null && managed ? 'ready' : 'degraded',
       generation: this.generation,
       mesh: {
         source: this.#applied?.source ?? config.mesh ?? 'API',
         appliedAt: this.#applied?.at ?? null,
         error: this.#error,
       },
-      interfaces: ports.map(({ name, role, link }) => ({
-        name,
-        role,
-        ifindex: link.index,
-        attached: datapath.attached.get(name) ?? null,
-        mtu: link.mtu,
-        address: link.addresses[0] === undefined ? null : formatAddress(link.addresses[0]),
-      })),
+      interfaces,
       maps: tables.map(([name, map]) => ({
         name,
         entries: map.entries().count,
@@ -160,41 +169,35 @@ export class RunningAgent implements Agent {
   }
 
   async flush(): Promise<void> {
-    this.#audit.harvest(this.#intents);
+    this.#audit.harvest(this.#tables.intents);
   }
 
   async metrics(): Promise<string> {
     return writeMetrics(await this.status(), readCounters(this.#parts.datapath.maps));
   }
 
-  /** Nothing is written where the kernel already has what is wanted, as after a restart. */
-  #write(mesh: Mesh): { changed: Changed; generation: number } {
-    const { maps } = this.#parts.datapath;
-    const rendered = renderMesh(mesh);
-    const present = readState(maps);
-    const make = (version: Version): Entries => makeEntries(mesh, rendered, this.#host, version);
-    const same = make(present);
-    let result = { changed: {} as Changed, generation: present.generation };
-    if (present.generation > 0 && isInForce(maps, same, present)) {
-      this.#entries = same;
-    } else {
-      const version: Version = { set: present.set === 0 ? 1 : 0, generation: present.generation + 1 };
-      this.#entries = make(version);
-      result = { changed: writeEntries(maps, this.#entries, version), generation: version.generation };
-    }
-    this.#intents = [{ mesh, rendered }, ...this.#intents].slice(0, intentsKept);
-    this.#timers.push(setTimeout(() => this.#sweep(), drainMs).unref());
-    return result;
+  #describeHost(): Host {
+    const { config, ports } = this.#parts;
+    return {
+      node: config.node,
+      mtu: meshMtu(ports.present),
+      addresses: ports.present.flatMap(({ link }) => link.addresses),
+    };
   }
 
-  #sweep(): void {
-    if (this.#entries) sweepEntries(this.#parts.datapath.maps, this.#entries);
+  #reportPorts(changes: readonly PortChange[], known: readonly Fault[]): void {
+    const { faults } = this.#parts.ports;
+    for (const change of changes) this.#log.info(change, 'an interface has changed');
+    for (const { name, error } of faults) {
+      if (!known.some((fault) => fault.error === error)) this.#log.error({ interface: name }, error);
+    }
+    if (known.length > 0 && faults.length === 0) this.#log.info('all interfaces are managed again');
   }
 
   #take(record: Buffer): void {
     const { ports } = this.#parts;
     const nameOf = (index: number): string =>
-      ports.find(({ link }) => link.index === index)?.name ?? `#${index}`;
+      ports.present.find(({ link }) => link.index === index)?.name ?? `#${index}`;
     if (decode('lsr_event', record).kind === enums.lsr_event_kind.LSR_EVENT_FLOW) {
       this.#soon ??= setTimeout(() => {
         this.#soon = null;
@@ -210,7 +213,7 @@ export class RunningAgent implements Agent {
 
   #harvest(): void {
     try {
-      this.#audit.harvest(this.#intents);
+      this.#audit.harvest(this.#tables.intents);
     } catch (error) {
       this.#log.error(
         { error: (error as Error).message },

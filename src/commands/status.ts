@@ -23,7 +23,7 @@ function formatStatus(status: Status): string {
   const interfaces = status.interfaces.map((one) => [
     one.name,
     one.role,
-    one.attached ?? 'not attached',
+    one.ifindex === null ? 'missing' : (one.attached ?? 'not attached'),
     one.address,
     one.mtu,
     one.ifindex,
@@ -58,7 +58,11 @@ function formatSummary({
   );
   if (mesh.error !== null)
     lines.push(`the newest mesh document was refused, the last good one stays: ${mesh.error}`);
-  const bare = interfaces.filter(({ attached }) => attached === null).map(({ name }) => name);
+  for (const { error } of interfaces)
+    if (error !== undefined) lines.push(`${error}; it is managed as soon as it can be`);
+  const bare = interfaces
+    .filter(({ attached, error }) => attached === null && error === undefined)
+    .map(({ name }) => name);
   if (bare.length > 0)
     lines.push(`no program is attached to ${bare.join(', ')}; "lsr-agent doctor" says why`);
   return lines;

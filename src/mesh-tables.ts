@@ -1,0 +1,94 @@
+import { isDeepStrictEqual } from 'node:util';
+import {
+  type Changed,
+  isInForce,
+  type Maps,
+  readState,
+  readTable,
+  sweepEntries,
+  writeEntries,
+} from './apply.js';
+import type { Intent } from './audit.js';
+import { diffTables } from './diff.js';
+import { type Entries, type Host, makeEntries, type Table, type Version } from './entries.js';
+import type { Mesh } from './mesh.js';
+import { renderMesh } from './render.js';
+
+/** Packets that left the edge before a change are still on their way for so long. */
+const drainMs = 2000;
+const intentsKept = 8;
+
+/** What the tables of the data path were last written for: a mesh document, and this host. */
+export class MeshTables {
+  readonly #maps: Maps;
+  #intents: Intent[] = [];
+  #entries: Entries | null = null;
+  #host: Host | null = null;
+  #sweep: NodeJS.Timeout | undefined;
+
+  constructor(maps: Maps) {
+    this.#maps = maps;
+  }
+
+  /** The meshes that packets may have been sent under, the newest first. */
+  get intents(): readonly Intent[] {
+    return this.#intents;
+  }
+
+  get generation(): number {
+    return readState(this.#maps).generation;
+  }
+
+  /** Nothing is written where the kernel already has what is wanted, as after a restart. */
+  writeMesh(mesh: Mesh, host: Host): { changed: Changed; generation: number } {
+    const rendered = renderMesh(mesh);
+    const present = readState(this.#maps);
+    const make = (version: Version): Entries => makeEntries(mesh, rendered, host, version);
+    const same = make(present);
+    let result = { changed: {} as Changed, generation: present.generation };
+    if (present.generation > 0 && isInForce(this.#maps, same, present)) {
+      this.#keep(same, host);
+    } else {
+      const version: Version = { set: present.set === 0 ? 1 : 0, generation: present.generation + 1 };
+      const entries = make(version);
+      result = { changed: writeEntries(this.#maps, entries, version), generation: version.generation };
+      this.#keep(entries, host);
+    }
+    this.#intents = [{ mesh, rendered }, ...this.#intents].slice(0, intentsKept);
+    return result;
+  }
+
+  /**
+   * For the same mesh on a host that has changed. Only the tables that depend on the host are looked
+   * at: all of them, with 10,000 rules, would keep a new interface waiting for more than half a second.
+   */
+  writeHost(host: Host): void {
+    const [intent] = this.#intents;
+    if (!intent || !this.#entries || isDeepStrictEqual(host, this.#host)) return;
+    const { mesh, rendered } = intent;
+    const named = { ...mesh, rules: pickRules(mesh.rules, host.node) };
+    const { addresses, paths } = makeEntries(named, rendered, host, readState(this.#maps)).tables;
+    for (const [name, table] of Object.entries({ addresses, paths }) as ['addresses' | 'paths', Table][]) {
+      const { put } = diffTables(readTable(this.#maps[name]), table);
+      for (const [key, value] of put) this.#maps[name].put(key, value);
+    }
+    this.#keep({ ...this.#entries, tables: { ...this.#entries.tables, addresses, paths } }, host);
+  }
+
+  close(): void {
+    clearTimeout(this.#sweep);
+  }
+
+  #keep(entries: Entries, host: Host): void {
+    this.#entries = entries;
+    this.#host = host;
+    clearTimeout(this.#sweep);
+    this.#sweep = setTimeout(() => sweepEntries(this.#maps, entries), drainMs).unref();
+  }
+}
+
+/** One rule a chain: as good as all of them to know which paths begin here. */
+function pickRules(rules: Mesh['rules'], node: string): Mesh['rules'] {
+  const local = rules.filter(({ at }) => at.includes(node));
+  return [...new Map(local.map((rule) => [rule.chain, rule])).values()];
+}
