@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { type Static, Type } from 'typebox';
 import { formatProblem, readDocument } from './document.js';
 import { LsrError } from './errors.js';
+import { parseListen } from './loopback.js';
 
 const closed = { additionalProperties: false } as const;
 const Role = Type.Unsafe<'edge' | 'mesh'>({ type: 'string', enum: ['edge', 'mesh'] });
@@ -77,11 +78,28 @@ export const defaults = {
 
 /** agent.yaml with defaults filled in; paths are taken from the file's folder. Throws CONFIG_INVALID. */
 export function readAgentConfig(file: string): AgentConfig {
-  const { value, problems } = readDocument(readText(file), file, AgentConfigSchema);
+  const { value, problems, locate } = readDocument(readText(file), file, AgentConfigSchema);
   if (!value) {
     throw new LsrError('CONFIG_INVALID', problems.map(formatProblem).join('\n'), { problems });
   }
+  if (value.api?.listen !== undefined) checkListen(value.api.listen, file, locate('/api/listen'));
   return fillDefaults(value, file);
+}
+
+/** Said before anything is touched, and with its place. */
+function checkListen(listen: string, file: string, place: { line: number; column: number }): void {
+  try {
+    parseListen(listen);
+  } catch (error) {
+    const problem = {
+      pointer: '/api/listen',
+      code: 'LISTEN',
+      message: (error as Error).message,
+      file,
+      ...place,
+    };
+    throw new LsrError('CONFIG_INVALID', formatProblem(problem), { problems: [problem] });
+  }
 }
 
 function readText(file: string): string {

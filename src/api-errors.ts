@@ -1,9 +1,12 @@
+import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
-import { LsrError } from './errors.js';
+import type { Dialogue } from './connections.js';
+import { type ErrorCode, LsrError } from './errors.js';
+import { API_LIMITS, PROBLEMS_MAX } from './limits.js';
 import { type ProblemEntry, toProblem } from './problem.js';
 
-export const bodyLimit = 1024 * 1024;
 export const mediaTypes = ['application/json', 'application/yaml', 'text/yaml'];
 
 /** Fastify's error handler: every answer is a problem document, and what is our fault is logged. */
@@ -11,11 +14,18 @@ export function answerError(error: unknown, request: FastifyRequest, reply: Fast
   const known = translate(error, request);
   const problem = toProblem(known ?? error, request.url);
   if (problem.status >= 500) request.log.error({ err: error, code: problem.code }, 'request failed');
+  if (problem.code === 'BODY_TOO_LARGE') discardBody(request, reply);
   // Sent as bytes, because fastify adds a charset to JSON, a parameter that RFC 9457 §6.1 does not know.
   void reply
     .code(problem.status)
     .type('application/problem+json')
     .send(Buffer.from(JSON.stringify(problem)));
+}
+
+/** Closing on a client that still sends would lose him the answer: the rest is read, kept nowhere, and timed. */
+function discardBody({ raw }: FastifyRequest, reply: FastifyReply): void {
+  reply.removeHeader('connection');
+  raw.resume();
 }
 
 /** For a path or method that no route serves: 405 with Allow where the path exists, else 404. */
@@ -30,31 +40,45 @@ export function answerUnknown(request: FastifyRequest, reply: FastifyReply): voi
           'NOT_FOUND',
           `there is no ${JSON.stringify(url)} here; GET /openapi.json lists what there is`,
         )
-      : new LsrError('REQUEST_INVALID', `${url} takes ${allowed.join(', ')}, not ${request.method}`, {
-          status: 405,
-        });
+      : new LsrError('METHOD_NOT_ALLOWED', `${url} takes ${allowed.join(', ')}, not ${request.method}`);
   if (allowed.length > 0) reply.header('allow', allowed.join(', '));
   answerError(error, request, reply);
 }
 
-/** For bytes that are no HTTP request, so there is no request object to answer with (node:http clientError). */
-export function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
-  const [status, phrase, detail] = brokenRequests[error.code ?? ''] ?? [
-    400,
-    'Bad Request',
-    'this is not HTTP/1.1',
-  ];
-  const body = JSON.stringify(toProblem(new LsrError('REQUEST_INVALID', detail, { status })));
+/**
+ * For bytes that are no HTTP request, so there is no request object to answer with (node:http clientError). Where
+ * a client could take it for the answer to something else that he asked, the connection just ends.
+ */
+export function answerBrokenRequest(
+  error: NodeJS.ErrnoException,
+  socket: Socket,
+  dialogue: Dialogue | undefined,
+): void {
+  const { pending = [], newest = null } = dialogue ?? {};
+  const isAnswered = newest !== null && !newest.complete && pending.length === 0;
+  const isAnothers = pending.some(({ request, response }) => request.complete || response.headersSent);
+  if (error.code === 'ECONNRESET' || isAnswered || isAnothers) return void socket.destroy();
+  const [code, detail] = brokenRequests[error.code ?? ''] ?? ['REQUEST_INVALID', 'this is not HTTP/1.1'];
+  answerSocket(socket, new LsrError(code, detail));
+}
+
+/** Answers where node has no response object, and ends the connection. */
+export function answerSocket(socket: Duplex, error: LsrError): void {
+  if (!socket.writable) return void socket.destroy();
+  const problem = toProblem(error);
+  const body = JSON.stringify(problem);
+  const phrase = STATUS_CODES[problem.status] ?? '';
   socket.end(
-    `HTTP/1.1 ${status} ${phrase}\r\nContent-Type: application/problem+json\r\n` +
+    `HTTP/1.1 ${problem.status} ${phrase}\r\nContent-Type: application/problem+json\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    () => socket.destroy(),
   );
 }
 
-const brokenRequests: Record<string, [number, string, string]> = {
-  HPE_HEADER_OVERFLOW: [431, 'Request Header Fields Too Large', 'the request header is over 16 KiB'],
-  ERR_HTTP_REQUEST_TIMEOUT: [408, 'Request Timeout', 'the request did not arrive in time'],
+const brokenRequests: Record<string, [ErrorCode, string]> = {
+  HPE_HEADER_OVERFLOW: ['HEADER_TOO_LARGE', `the request header is over ${API_LIMITS.headerBytes} bytes`],
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: ['BODY_TOO_LARGE', 'the chunks of the body carry too many extensions'],
+  ERR_HTTP_REQUEST_TIMEOUT: ['REQUEST_TIMEOUT', 'the request did not arrive in time'],
 };
 
 /** null: nobody foresaw it. */
@@ -63,7 +87,10 @@ function translate(error: unknown, request: FastifyRequest): LsrError | null {
   const { code, validation, statusCode, message } = error as Partial<FastifyError>;
   if (validation) return describeInvalidQuery(validation);
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
-    return new LsrError('BODY_TOO_LARGE', `the body is over the limit of ${bodyLimit} bytes (1 MiB)`);
+    return new LsrError(
+      'BODY_TOO_LARGE',
+      `the body is over the limit of ${API_LIMITS.bodyBytes} bytes (1 MiB)`,
+    );
   }
   if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
     const given = request.headers['content-type'] ?? 'none';
@@ -78,7 +105,8 @@ function translate(error: unknown, request: FastifyRequest): LsrError | null {
 type ValidationEntry = NonNullable<FastifyError['validation']>[number];
 
 function describeInvalidQuery(validation: ValidationEntry[]): LsrError {
-  const problems = validation.map(describeParameter);
+  // A header of 16 KiB has room for thousands of parameters.
+  const problems = validation.slice(0, PROBLEMS_MAX).map(describeParameter);
   const detail = problems.map((problem) => problem.message).join('; ');
   return new LsrError('REQUEST_INVALID', detail, { problems });
 }

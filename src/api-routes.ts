@@ -16,9 +16,9 @@ import {
   pageLimit,
   StatusSchema,
 } from './api-schemas.js';
-import { readMesh } from './document.js';
 import { LsrError } from './errors.js';
 import { MeshSchema } from './mesh.js';
+import type { MeshReader } from './mesh-reader.js';
 import { PathsPageSchema } from './record.js';
 import type { PathFilter, Store } from './store.js';
 
@@ -34,6 +34,7 @@ interface RouteContext {
   agent: Agent;
   store: Store;
   readOnly: boolean;
+  reader: MeshReader;
 }
 
 /** Every route of the API; what they answer is described by api-schemas.ts and record.ts. */
@@ -57,7 +58,7 @@ export function addRoutes(app: Scope, context: RouteContext): void {
   app.get('/openapi.json', { schema: { hide: true, querystring: NoQuerySchema } }, () => app.swagger());
 }
 
-function addMeshRoutes(app: Scope, { agent, readOnly }: RouteContext): void {
+function addMeshRoutes(app: Scope, { agent, readOnly, reader }: RouteContext): void {
   const read = answering(
     'The mesh document in force; with Accept: application/yaml as it was written',
     meshAnswer,
@@ -82,12 +83,12 @@ function addMeshRoutes(app: Scope, { agent, readOnly }: RouteContext): void {
   app.put(
     '/v1/mesh',
     { ...write, validatorCompiler: passBody(app), ...(readOnly && { onRequest: refuse }) },
-    (request) => {
+    async (request) => {
       const text: unknown = request.body;
       if (typeof text !== 'string' || text.trim() === '') {
         throw new LsrError('REQUEST_INVALID', 'the body is empty; send the mesh document');
       }
-      const { mesh, problems } = readMesh(text, 'body');
+      const { mesh, problems } = await reader.read(text);
       if (!mesh) {
         const first = problems[0];
         const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
@@ -128,7 +129,7 @@ function answering<Answer extends object>(
   return { schema: { summary, querystring, response: { 200: answer, '4xx': failure, '5xx': failure } } };
 }
 
-/** MeshSchema describes the body in OpenAPI; the check itself is readMesh's, which knows lines and meaning. */
+/** MeshSchema describes the body in OpenAPI; the check itself is MeshReader's, which knows lines and meaning. */
 function passBody(app: Scope): FastifySchemaCompiler<TSchema> {
   return (route) => {
     if (route.httpPart === 'body') return () => true;

@@ -31,3 +31,30 @@ export const DOCUMENT_DEPTH_MAX = 32;
 export const ALIAS_VALUES_MAX = 10_000;
 /** Problems told of one document. */
 export const PROBLEMS_MAX = 100;
+
+/** What a client of the API may use. The counts hold for each of the two listeners by itself. */
+export const API_LIMITS = {
+  bodyBytes: DOCUMENT_BYTES_MAX,
+  /** Words, marks and gaps of a document, as the YAML lexer cuts it: a rule has 45. Reading so many takes 0.8 s of CPU. */
+  bodyParts: 300_000,
+  /** For reading a document, in a thread of its own; only a backstop, since a busy host is slow. */
+  readMs: 10_000,
+  readMegabytes: 256,
+
+  headerBytes: 16 * 1024,
+  headers: 64,
+  /** Until the header is there, from the first byte or from the connection on. */
+  headerMs: 3_000,
+  /** Until the body is there. */
+  requestMs: 8_000,
+  /** Until the client has taken the answer. */
+  answerMs: 30_000,
+  /** Between two requests of a connection. */
+  idleMs: 5_000,
+
+  connections: 64,
+  /** Requests that one connection may send before the answer to the first. */
+  pipelined: 4,
+  /** Characters of one message in a problem document; what a client sent may be quoted there. */
+  messageLength: 500,
+} as const;

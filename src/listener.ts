@@ -1,5 +1,5 @@
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
-import { connect, isIP, type Server } from 'node:net';
+import { connect, type Server } from 'node:net';
 import { dirname } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import type { Agent } from './agent.js';
@@ -7,6 +7,7 @@ import { buildApi } from './api.js';
 import { LsrError } from './errors.js';
 import { makeFolder } from './folder.js';
 import { componentLogger, type Logger } from './logger.js';
+import { type ListenAddress, parseListen } from './loopback.js';
 import type { Store } from './store.js';
 
 export interface ListenerOptions {
@@ -33,7 +34,7 @@ export async function openListeners(agent: Agent, options: ListenerOptions): Pro
   logger.info({ socket: options.socket }, 'API is listening on the socket');
   if (!target) return { address: null, close: () => closeAll([writable]) };
 
-  const readOnly = buildApi(agent, { readOnly: true, logger, store: options.store });
+  const readOnly = buildApi(agent, { readOnly: true, ownHostOnly: true, logger, store: options.store });
   try {
     const address = await listenOnPort(readOnly, target);
     logger.info({ address }, 'API is listening, read-only');
@@ -42,20 +43,6 @@ export async function openListeners(agent: Agent, options: ListenerOptions): Pro
     await closeAll([writable, readOnly]);
     throw error;
   }
-}
-
-/** "127.0.0.1:7913" or "[::1]:7913"; an address that others can reach is refused, because the API asks nobody who he is. */
-export function parseListen(text: string): { host: string; port: number } {
-  const match = /^(localhost|127(?:\.\d{1,3}){3}|\[::1\]):(\d{1,5})$/.exec(text);
-  const host = (match?.[1] ?? '').replace('localhost', '127.0.0.1').replace(/[[\]]/g, '');
-  const port = Number(match?.[2]);
-  if (isIP(host) === 0 || port > 65535) {
-    throw new LsrError(
-      'CONFIG_INVALID',
-      `listen is ${JSON.stringify(text)}; it must be a loopback address and port like 127.0.0.1:7913`,
-    );
-  }
-  return { host, port };
 }
 
 async function listenOnSocket(app: FastifyInstance, path: string): Promise<void> {
@@ -121,7 +108,7 @@ function isAnswered(path: string): Promise<boolean> {
   });
 }
 
-async function listenOnPort(app: FastifyInstance, target: { host: string; port: number }): Promise<string> {
+async function listenOnPort(app: FastifyInstance, target: ListenAddress): Promise<string> {
   try {
     return await app.listen(target);
   } catch (error) {

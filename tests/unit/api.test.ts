@@ -7,6 +7,7 @@ import type { FastifyInstance, InjectOptions } from 'fastify';
 import { pino } from 'pino';
 import { Value } from 'typebox/value';
 import { Client } from 'undici';
+import { readAgentConfig } from '../../src/agent-config.js';
 import { buildApi } from '../../src/api.js';
 import {
   ApplyResultSchema,
@@ -16,7 +17,8 @@ import {
   StatusSchema,
 } from '../../src/api-schemas.js';
 import { LsrError } from '../../src/errors.js';
-import { type Listeners, openListeners, parseListen } from '../../src/listener.js';
+import { type Listeners, openListeners } from '../../src/listener.js';
+import { isOwnHost, parseListen } from '../../src/loopback.js';
 import { PathsPageSchema } from '../../src/record.js';
 import { openStore, type Store } from '../../src/store.js';
 import { type FakeAgent, fakeAgent, flowRow, meshText } from '../helpers/fake-agent.js';
@@ -208,8 +210,8 @@ const unknown: [InjectOptions, number, string, string | undefined][] = [
   [{ url: '/v1/path' }, 404, 'NOT_FOUND', undefined],
   [{ url: '/v1/mesh/' }, 404, 'NOT_FOUND', undefined],
   [{ method: 'POST', url: '/nowhere', headers: json, payload: '{' }, 404, 'NOT_FOUND', undefined],
-  [{ method: 'DELETE', url: '/v1/mesh?x=1' }, 405, 'REQUEST_INVALID', 'GET, HEAD, PUT'],
-  [{ method: 'POST', url: '/v1/status' }, 405, 'REQUEST_INVALID', 'GET, HEAD'],
+  [{ method: 'DELETE', url: '/v1/mesh?x=1' }, 405, 'METHOD_NOT_ALLOWED', 'GET, HEAD, PUT'],
+  [{ method: 'POST', url: '/v1/status' }, 405, 'METHOD_NOT_ALLOWED', 'GET, HEAD'],
   [{ url: '/v1/%zz' }, 400, 'REQUEST_INVALID', undefined],
 ];
 for (const [request, status, code, allow] of unknown) {
@@ -370,18 +372,57 @@ test('a listen address must be loopback', (t) => {
   }
 });
 
-const brokenRequests: [string, string, number][] = [
-  ['garbage', 'hello\r\n\r\n', 400],
-  ['a header over 16 KiB', `GET /v1/status HTTP/1.1\r\nhost: a\r\nx: ${'y'.repeat(17 * 1024)}\r\n\r\n`, 431],
+test('a listen address that others can reach is refused with the configuration, and its place is named', (t) => {
+  const file = join(folder, 'agent.yaml');
+  for (const address of ['0.0.0.0:7913', '[::]:7913', '*:7913', ':7913', '10.0.0.1:7913', '127.1:7913']) {
+    writeFileSync(file, `node: fw\ninterfaces: { eth0: mesh }\napi:\n  listen: ${JSON.stringify(address)}\n`);
+    const refused = t.throws(() => readAgentConfig(file), { code: 'CONFIG_INVALID' }, address);
+    t.true(
+      refused?.message.startsWith(
+        `${file}:4:11: listen is ${JSON.stringify(address)}; it must be a loopback`,
+      ),
+    );
+  }
+  writeFileSync(file, 'node: fw\ninterfaces: { eth0: mesh }\napi: { listen: 127.0.0.1:7913 }\n');
+  t.is(readAgentConfig(file).api.listen, '127.0.0.1:7913');
+});
+
+test('a Host header is this listener only by a loopback name and its port', (t) => {
+  for (const host of ['localhost:80', 'LOCALHOST', '127.0.0.1', '127.1.2.3:80', '[::1]:80'])
+    t.true(isOwnHost(host, 80), host);
+  for (const host of [
+    '',
+    ' ',
+    'localhost:',
+    'localhost:81',
+    'localhost.:80',
+    'localhost@evil:80',
+    'evil#localhost:80',
+    '2130706433:80',
+    '0:80',
+    '::1:80',
+    undefined,
+  ])
+    t.false(isOwnHost(host, 80), host);
+});
+
+const brokenRequests: [string, string, number, string][] = [
+  ['garbage', 'hello\r\n\r\n', 400, 'REQUEST_INVALID'],
+  [
+    'a header over 16 KiB',
+    `GET /v1/status HTTP/1.1\r\nhost: a\r\nx: ${'y'.repeat(17 * 1024)}\r\n\r\n`,
+    431,
+    'HEADER_TOO_LARGE',
+  ],
 ];
-for (const [name, bytes, status] of brokenRequests) {
+for (const [name, bytes, status, code] of brokenRequests) {
   test(`${name} instead of a request gets a problem document`, async (t) => {
     const socket = newSocket();
     const listeners = await open({ socket });
     const answer = await exchange(socket, bytes);
     t.regex(answer, new RegExp(`^HTTP/1\\.1 ${status} `));
     const problem = JSON.parse(answer.slice(answer.indexOf('\r\n\r\n')));
-    t.like(problem, { status, code: 'REQUEST_INVALID' });
+    t.like(problem, { status, code });
     await listeners.close();
   });
 }
