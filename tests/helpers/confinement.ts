@@ -14,8 +14,8 @@ export const nobody = { uid: 65534, gid: 65534 };
  * mounts it (for root alone), prepared by the unit's own ExecStartPre; another user; capabilities as asked.
  */
 export interface Confinement {
-  /** Where the checkout is seen, which may be in root's home. */
-  program: string;
+  /** Where a file of the checkout, which may be in root's home, is seen. */
+  locate(path: string): string;
   /** The command that runs `words` confined; put it behind nsenter or alone. */
   confine(capabilities: readonly string[], words: readonly string[]): string[];
   /** Runs as root in the same place, as ExecStartPre=+ does. */
@@ -45,7 +45,7 @@ export async function makeConfinement(): Promise<Confinement> {
   ];
   for (const line of readUnit('ExecStartPre')) await prepare(asRoot, line);
   return {
-    program,
+    locate: (path) => join(program, path),
     asRoot,
     confine: (capabilities, words) => asRoot([...drop(capabilities), node, ...words]),
     remove() {
