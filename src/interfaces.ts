@@ -25,7 +25,9 @@ export interface Port extends PortConfig {
 }
 
 export async function listLinks(): Promise<Link[]> {
-  const { stdout } = await execa('ip', ['-j', 'address', 'show']);
+  // With cleanup, a SIGTERM that comes while `ip` runs would end the daemon at once: its own listener
+  // takes itself off, and execa's then believes that there is none.
+  const { stdout } = await execa('ip', ['-j', 'address', 'show'], { cleanup: false });
   return (JSON.parse(stdout) as IpLink[]).map((link) => ({
     index: link.ifindex,
     name: link.ifname,
