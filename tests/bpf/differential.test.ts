@@ -3,42 +3,33 @@
  * tests/helpers/header.ts. LSR_SEED and LSR_PACKETS choose other random packets, and more of them.
  */
 import test, { type ExecutionContext } from 'ava';
+import { enums } from '../../src/layout.js';
 import { ethernet } from '../helpers/packet.js';
 import { applyMesh, countAll, macOf, openTestbed, sendFrame, type Testbed } from '../helpers/testbed.js';
 import { makeChainPackets, mesh, node } from '../parser/chains.js';
+import { Comparison, type Opinions } from '../parser/comparison.js';
 import { DECISION_BYTES, readDecision } from '../parser/decision.js';
-import { expectReasons, type Place, reasonsOfMesh } from '../parser/expectation.js';
+import { countOptions, exhaust, reduced, whole } from '../parser/exhaustion.js';
+import { reasonsOfMesh } from '../parser/expectation.js';
 import { findDisagreements, type Harness, judge, openHarness } from '../parser/harness.js';
 import { PacketBatch } from '../parser/packet-batch.js';
-import {
-  bendChains,
-  countOptions,
-  exhaust,
-  reduced,
-  resizeChains,
-  seedRandom,
-  vary,
-  whole,
-} from '../parser/packets.js';
-import { openRunners, PACKET_BYTES_MIN, type Runner } from '../parser/port-runner.js';
+import { bendChains, resizeChains, seedRandom, vary } from '../parser/packets.js';
+import { openRunners, PACKET_BYTES_MIN } from '../parser/port-runner.js';
 
-const batchSize = 50_000;
 const seed = Number(process.env.LSR_SEED ?? 791);
 const randomPackets = Number(process.env.LSR_PACKETS ?? 200_000);
-/** Every packet meets the mesh port, every eighth also one of these. */
-const otherPlaces: Place[] = ['broadcast', 'edge', 'strip', 'local'];
-const everyEighth = 8;
 
 let bed: Testbed;
 let harness: Harness;
-let runners: Record<Place, Runner>;
-const seen = new Map<Place, Map<string, number>>();
+let opinions: Opinions;
+let comparison: Comparison;
 
 test.before(async () => {
   bed = await openTestbed();
   applyMesh(bed, mesh, node);
   harness = openHarness();
-  runners = openRunners(bed);
+  opinions = { harness, runners: openRunners(bed), meshEvery: 1, otherEvery: 8 };
+  comparison = new Comparison(opinions);
 });
 
 test.after.always(() => {
@@ -46,17 +37,38 @@ test.after.always(() => {
   bed?.close();
 });
 
-test.serial('every type, length and pointer at every offset is judged alike', (t) => {
-  t.log(`${countOptions(reduced)} packets stand for the ${countOptions(whole)} that there are`);
-  compareAll(t, exhaust(reduced), countOptions(reduced));
+test.serial('a single field that C and TypeScript see differently is told with its packet', (t) => {
+  const batch = new PacketBatch();
+  for (const packet of makeChainPackets()) batch.add(packet);
+  const fromC = harness.decide(batch);
+  t.deepEqual(findDisagreements(batch, fromC, judge(batch)), []);
+  fromC.writeUInt8(fromC.readUInt8(7 * DECISION_BYTES + 27) ^ 4, 7 * DECISION_BYTES + 27); // the pointer
+  const lines = findDisagreements(batch, fromC, judge(batch));
+  t.is(lines.length, 1);
+  t.true(lines[0]?.includes(Buffer.from(batch.packet(7)).toString('hex')));
 });
 
-test.serial(
-  'every packet of a chain with any byte replaced, cut anywhere, or at another node is judged alike',
-  (t) => {
-    compareAll(t, bendChains(), 50_000);
-  },
-);
+test.serial('a program that does not do what C and TypeScript decide is told with its packet', (t) => {
+  const batch = new PacketBatch();
+  for (const packet of makeChainPackets()) batch.add(packet);
+  const pretender: Harness = {
+    ...harness,
+    decide: (packets) => {
+      const decisions = harness.decide(packets);
+      decisions.writeUInt8(enums.lsr_reason.LSR_DROP_POINTER, 7 * DECISION_BYTES + 1);
+      return decisions;
+    },
+  };
+  const lines = new Comparison({ ...opinions, harness: pretender }).compare(batch);
+  t.true(
+    lines.some((line) => /at mesh\n.*BPF forwarded, expected pointer/.test(line)),
+    lines.join('\n'),
+  );
+});
+
+test.serial('chain packets with a byte replaced, cut, or at another node are judged alike', (t) => {
+  compareAll(t, bendChains(), 100_000);
+});
 
 for (const segmented of [false, true]) {
   const how = segmented ? ' as GSO' : '';
@@ -70,10 +82,16 @@ test.serial('random and mutated packets are judged alike', (t) => {
   compareAll(t, vary(seedRandom(seed), randomPackets), randomPackets);
 });
 
-test.serial('on the wire: a frame that ends inside its base header is short, wherever it ends', (t) => {
+test.serial('every type, length and pointer at every offset is judged alike', (t) => {
+  const count = countOptions(reduced);
+  t.log(`${count} packets stand for the ${countOptions(whole)} that there are`);
+  compareAll(t, exhaust(reduced), count);
+});
+
+test.serial('on the wire: a frame that ends inside its base header is short', (t) => {
   const chain = makeChainPackets()[0] ?? Buffer.alloc(0);
   const batch = new PacketBatch();
-  for (let length = 1; length < PACKET_BYTES_MIN; length++) batch.add(chain.subarray(0, length));
+  for (const length of [1, 8, 16, PACKET_BYTES_MIN - 1]) batch.add(chain.subarray(0, length));
   const fromC = harness.decide(batch);
   t.deepEqual(findDisagreements(batch, fromC, judge(batch)), []);
   const before = countAll(bed, 'mesh0', 'ingress');
@@ -86,66 +104,24 @@ test.serial('on the wire: a frame that ends inside its base header is short, whe
 });
 
 test.serial('the packets above meet every reason of a mesh port', (t) => {
-  for (const [place, counts] of seen) t.log(`${place}: ${JSON.stringify(Object.fromEntries(counts))}`);
+  for (const [place, counts] of comparison.reasons) {
+    t.log(`${place}: ${[...counts].map(([reason, count]) => `${reason} ${count}`).join(', ')}`);
+  }
+  const met = comparison.reasons.get('mesh');
   t.deepEqual(
-    reasonsOfMesh.filter((reason) => !seen.get('mesh')?.has(reason)),
+    reasonsOfMesh.filter((reason) => !met?.has(reason)),
     [],
   );
 });
 
 /** Compares the three opinions on `packets`, of which there must be `least`. */
 function compareAll(t: ExecutionContext, packets: Iterable<Buffer>, least: number, segmented = false): void {
-  const batch = new PacketBatch();
   const start = performance.now();
-  let count = 0;
-  let runs = 0;
-  const compareBatch = (): void => {
-    runs += compare(t, batch);
-    count += batch.count;
-    batch.clear();
-  };
-  for (const packet of packets) {
-    batch.add(packet, segmented);
-    if (batch.count === batchSize) compareBatch();
-  }
-  compareBatch();
-  t.log(`${count} packets, ${runs} runs in ${((performance.now() - start) / 1000).toFixed(1)} s`);
-  t.true(count >= least);
-}
-
-/** Fails at the first batch with a disagreement, and shows some of them. Returns how often a program ran. */
-function compare(t: ExecutionContext, batch: PacketBatch): number {
-  const fromC = harness.decide(batch);
-  const lines = findDisagreements(batch, fromC, judge(batch)).slice(0, 5);
-  let runs = 0;
-  for (let i = 0; i < batch.count && lines.length < 5; i++) {
-    const other = i % everyEighth === 0 ? otherPlaces[(i / everyEighth) % otherPlaces.length] : undefined;
-    for (const place of other ? (['mesh', other] as const) : (['mesh'] as const)) {
-      if (batch.packet(i).length < PACKET_BYTES_MIN) continue;
-      const line = runOne(place, batch, i, fromC);
-      if (line) lines.push(line);
-      runs++;
-    }
-  }
+  const { packets: packetsBefore, runs: runsBefore } = comparison;
+  const lines = comparison.compareAll(packets, segmented);
+  const count = comparison.packets - packetsBefore;
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  t.log(`${count} packets, ${comparison.runs - runsBefore} runs in the kernel, ${seconds} s`);
   if (lines.length > 0) t.fail(`they disagree, among others about\n${lines.join('\n')}`);
-  return runs;
-}
-
-/** What to print where a program does something else than C and TypeScript have it; null where not. */
-function runOne(place: Place, batch: PacketBatch, index: number, fromC: Buffer): string | null {
-  const packet = Buffer.from(batch.packet(index));
-  const expected = expectReasons(place, packet, readDecision(fromC, index), batch.isSegmented(index));
-  const { moved, frame } = runners[place](packet, batch.isSegmented(index));
-  const [reason = 'nothing', ...more] = moved;
-  const counts = seen.get(place) ?? new Map<string, number>();
-  seen.set(place, counts.set(reason, (counts.get(reason) ?? 0) + 1));
-  const options = place === 'strip' && reason === 'passed' && ((frame[14] ?? 0) & 15) > 5;
-  if (more.length === 0 && expected.includes(reason) && !options) return null;
-  const decision = fromC.subarray(index * DECISION_BYTES, (index + 1) * DECISION_BYTES);
-  return [
-    `packet ${packet.toString('hex')}${batch.isSegmented(index) ? ' as GSO' : ''} at ${place}`,
-    `  BPF        ${moved.join(', ')}${options ? ' with its options' : ''}`,
-    `  expected   ${expected.join(' or ')}`,
-    `  C and TypeScript ${decision.toString('hex')}`,
-  ].join('\n');
+  else t.true(count >= least);
 }
