@@ -11,6 +11,8 @@ export interface Topology {
 export interface Host {
   /** Interface -> address with prefix length. */
   addresses?: Record<string, string>;
+  /** Interface -> MTU in bytes, where it is not 1500. */
+  mtus?: Record<string, number>;
   /** As `ip route add` takes them. */
   routes?: string[];
   forwards?: boolean;
@@ -58,7 +60,7 @@ export async function buildTopology(topology: Topology, prefix: string, signal?:
   await Promise.all(hosts.map(([name, host]) => setSysctls(prefix + name, host, signal)));
   await runBatch(
     [],
-    topology.cables.map((cable, index) => layCable(cable, index, prefix)),
+    topology.cables.map((cable, index) => layCable(topology, cable, index, prefix)),
     signal,
   );
   await Promise.all(
@@ -119,11 +121,17 @@ async function setSysctls(namespace: string, host: Host, signal?: AbortSignal): 
 }
 
 /** Hardware addresses are fixed, so that captures of two runs compare. */
-function layCable([left, right]: [string, string], index: number, prefix: string): string {
+function layCable(
+  topology: Topology,
+  [left, right]: [string, string],
+  index: number,
+  prefix: string,
+): string {
   const end = (text: string, side: number): string => {
-    const [host, name] = text.split(':');
+    const [host = '', name = ''] = text.split(':');
+    const mtu = topology.hosts[host]?.mtus?.[name] ?? 1500;
     const address = `02:00:00:00:${(index + 1).toString(16).padStart(2, '0')}:0${side}`;
-    return `name ${name} address ${address} mtu 1500 netns ${prefix}${host}`;
+    return `name ${name} address ${address} mtu ${mtu} netns ${prefix}${host}`;
   };
   return `link add ${end(left, 1)} type veth peer ${end(right, 2)}`;
 }
