@@ -3,12 +3,16 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import type { DropsView, Status } from '../../src/api-schemas.js';
 import { callApi } from '../../src/client.js';
 import { apiSocket } from '../../src/lab-standing.js';
 import { enterNamespace } from '../../src/lab-topology.js';
 import type { PathRecord } from '../../src/record.js';
 import type { TestLab } from './namespaces.js';
+
+/** In this time tcpdump reads what came last; when it is told to end, it does so at once. */
+const readMs = 250;
 
 /** Captures on a host's interface while `action` runs; returns tshark's fields of each packet. */
 export async function capture(
@@ -28,6 +32,7 @@ export async function capture(
   await once(tcpdump.stderr, 'data'); // "listening on …"
   try {
     await action();
+    await setTimeout(readMs);
   } finally {
     const ended = once(tcpdump, 'exit');
     tcpdump.kill('SIGINT');
