@@ -1,4 +1,4 @@
-import { formatAddress } from './address.js';
+import { type Address, formatAddress } from './address.js';
 import type { PortConfig } from './agent-config.js';
 import type { Status } from './api-schemas.js';
 import type { Datapath } from './datapath.js';
@@ -10,6 +10,7 @@ export class Ports {
   readonly #configured: readonly PortConfig[];
   readonly #datapath: Datapath;
   #present: Port[] = [];
+  #addresses: Address[] = [];
   #absent: Fault[] = [];
   #refused: Fault[] = [];
 
@@ -21,6 +22,11 @@ export class Ports {
   /** Those that can be managed now, as they are written. */
   get present(): readonly Port[] {
     return this.#present;
+  }
+
+  /** All addresses of this host, whatever interface they are on; in order, each once. */
+  get addresses(): readonly Address[] {
+    return this.#addresses;
   }
 
   /** What keeps interfaces from being as they should. */
@@ -38,6 +44,7 @@ export class Ports {
     const inForce = this.#present.map((port) => ({ ...port, attached: this.#datapath.readAttached(port) }));
     const { ports, faults, changes } = planPorts(this.#configured, links, inForce);
     this.#absent = faults;
+    this.#addresses = [...new Set(links.flatMap((link) => link.addresses))].sort((a, b) => a - b);
     if (changes.length === 0 && !this.unsettled) return changes;
     this.#datapath.setPorts(
       ports,

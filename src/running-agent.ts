@@ -98,10 +98,8 @@ export class RunningAgent implements Agent {
     let changes: PortChange[] = [];
     try {
       changes = ports.write(await list());
-      if (changes.length > 0 || ports.unsettled) {
-        this.#tables.writeHost(this.#describeHost());
-        ports.attach();
-      }
+      this.#tables.writeHost(this.#describeHost());
+      if (changes.length > 0 || ports.unsettled) ports.attach();
     } catch (error) {
       ports.refuse(`interfaces cannot be followed: ${describeError(error)}`);
     }
@@ -181,7 +179,7 @@ export class RunningAgent implements Agent {
     return {
       node: config.node,
       mtu: meshMtu(ports.present),
-      addresses: ports.present.flatMap(({ link }) => link.addresses),
+      addresses: ports.addresses,
     };
   }
 

@@ -172,6 +172,25 @@ test.serial('addresses that come and go are known at once, and forgotten', async
   await assertChained(t);
 });
 
+test.serial('an address of this host takes no chain, whatever interface it is on', async (t) => {
+  const mine = '10.9.0.77'; // in the destinations of the chain
+  const advanced = async (): Promise<number> => sumCounts(await readDrops(lab, 'fw'), 'advanced');
+  const owned = async (): Promise<number> =>
+    (await readStatus('edge')).maps.find(({ name }) => name === 'addresses')?.entries ?? 0;
+  const ping = (): Promise<string> => lab.on('client', 'ping', '-c', '1', '-W', '1', mine);
+  const before = await advanced();
+  await t.throwsAsync(ping());
+  t.is(await advanced(), before + 1, 'the negative control: as an address of nobody it takes the chain');
+  const known = await owned();
+  await onHost('edge', [`address add ${mine}/32 dev lo`]);
+  await waitForStatus('edge', ({ maps }) =>
+    maps.some((map) => map.name === 'addresses' && map.entries > known),
+  );
+  t.regex(await ping(), / 0% packet loss/);
+  t.is(await advanced(), before + 1);
+  await onHost('edge', [`address del ${mine}/32 dev lo`]);
+});
+
 test.serial('while the daemon is stopped a new interface has no programs; then it gets them', async (t) => {
   const { pid } = await readStatus('fw');
   process.kill(pid, 'SIGSTOP');
