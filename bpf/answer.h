@@ -50,7 +50,7 @@ static __always_inline bool may_answer(struct __sk_buff *skb, const struct lsr_p
 
 	if (!is_allowed(packet) || is_later_fragment(packet) || is_martian(packet->source))
 		return false;
-	if (packet->stage == LSR_ARRIVED && find_owner(packet->source) == LSR_OWNER_SELF)
+	if (packet->stage == LSR_ARRIVED && find_owner(packet->source) & LSR_OWNER_SELF)
 		return false;
 	if (packet->protocol != IPPROTO_ICMP)
 		return true;
@@ -138,7 +138,7 @@ LSR_STEP int sum_quote(struct __sk_buff *skb, const struct lsr_packet *packet, _
 /* Whether this host's stack is to have the error: for a socket of its own, or for its NAT. */
 static __always_inline bool is_own(const struct lsr_packet *packet)
 {
-	return packet->stage == LSR_LOCAL || find_owner(packet->source) == LSR_OWNER_SELF;
+	return packet->stage == LSR_LOCAL || find_owner(packet->source) & LSR_OWNER_SELF;
 }
 
 /* The address that the error comes from. */

@@ -9,6 +9,7 @@
 #include "audit.h"
 #include "route.h"
 #include "slice.h"
+#include <linux/if_ether.h>
 #include <stddef.h>
 
 /* A copy of the key with the entries on one side of the pointer zeroed. */
@@ -212,6 +213,33 @@ LSR_STEP int deviate(struct __sk_buff *skb, struct lsr_packet *packet,
 	return flow.reason;
 }
 
+/* Whether the frame came from where this host would send to the hop before (RFC 3704 §2.2). */
+LSR_STEP int came_from(struct __sk_buff *skb, __u32 check, __be32 previous)
+{
+	struct bpf_fib_lookup fib;
+	__u8 mac[ETH_ALEN], difference = 0;
+	long found;
+
+	__builtin_memset(&fib, 0, sizeof(fib));
+	fib.family = AF_INET;
+	fib.tot_len = 1; /* else the kernel compares this packet with the MTU */
+	fib.ifindex = LSR_LOOPBACK;
+	fib.ipv4_dst = previous;
+	found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return false;
+	if (fib.ifindex != skb->ifindex)
+		return false;
+	if (check != LSR_PREVIOUS_NEIGHBOUR || found == BPF_FIB_LKUP_RET_NO_NEIGH)
+		return true;
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, sizeof(mac)))
+		return false;
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < sizeof(mac); i++)
+		difference |= mac[i] ^ fib.dmac[i];
+	return !difference;
+}
+
 /* A source route addressed to this node. */
 LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 		       const struct lsr_options *options)
@@ -228,6 +256,8 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 		return deviate(skb, packet, &route, 0, 0);
 	if (hop->address != packet->destination)
 		return deviate(skb, packet, &route, hop->path, LSR_DROP_POSITION);
+	if (packet->previous && hop->previous && !came_from(skb, packet->previous, hop->previous))
+		return deviate(skb, packet, &route, hop->path, LSR_DROP_PREVIOUS_HOP);
 	if (hop->next == packet->source || route.final == packet->source)
 		return LSR_DROP_REFLECT;
 	if (hop->next)
@@ -239,7 +269,7 @@ static __always_inline enum lsr_reason check_source(const struct lsr_packet *pac
 {
 	if (is_martian(packet->source))
 		return LSR_DROP_SOURCE_MARTIAN;
-	if (find_owner(packet->source) == LSR_OWNER_SELF)
+	if (find_owner(packet->source) & LSR_OWNER_SELF)
 		return LSR_DROP_SOURCE_SELF;
 	return 0;
 }
@@ -258,8 +288,9 @@ LSR_STEP int walk_route(struct __sk_buff *skb, struct lsr_packet *packet)
 	if (reason)
 		return reason;
 	if (!(options.seen & LSR_SEEN_ROUTE))
-		return LSR_PASSED; /* the kernel's, as without us */
-	if (skb->pkt_type != 0)    /* PACKET_HOST */
+		return judge_options(packet->options, &options) ? LSR_DROP_FORBIDDEN_OPTION
+								: LSR_PASSED;
+	if (skb->pkt_type != 0) /* PACKET_HOST */
 		return LSR_DROP_LAYER2_DESTINATION;
 	if (!verify_checksum(skb, packet->header))
 		return LSR_DROP_CHECKSUM;
@@ -272,7 +303,7 @@ LSR_STEP int walk_route(struct __sk_buff *skb, struct lsr_packet *packet)
 	current = bpf_map_lookup_elem(&state, &zero);
 	if (current && packet->destination == current->address)
 		return visit_hop(skb, packet, &options);
-	if (find_owner(packet->destination) != LSR_OWNER_NODE)
+	if (!(find_owner(packet->destination) & LSR_OWNER_NODE))
 		return LSR_DROP_NOT_MY_HOP;
 	return forward(skb, packet, &options, packet->destination, false);
 }

@@ -105,7 +105,7 @@ LSR_STEP int classify(struct __sk_buff *skb, struct lsr_packet *packet, __u32 or
 
 	if (!packet)
 		return LSR_DROP_SHORT;
-	if (is_martian(packet->destination) || find_owner(packet->destination) == LSR_OWNER_SELF)
+	if (is_martian(packet->destination) || find_owner(packet->destination) & LSR_OWNER_SELF)
 		return LSR_PASSED;
 	if (is_fragment(packet))
 		fields.origin |= LSR_ORIGIN_FRAGMENT;

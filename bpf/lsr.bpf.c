@@ -18,6 +18,7 @@
 
 enum {
 	LSR_VLAN_ID = 0x0fff,
+	LSR_DROP_ALL = 0x2aaa, /* LSR_POLICY_DROP for each enum lsr_option_class */
 };
 
 /* A frame of another VLAN belongs to a sub-interface; priority tags (VLAN 0) are this port's. */
@@ -44,21 +45,64 @@ static __always_inline enum lsr_reason enter_plain(struct __sk_buff *skb, struct
 	return classify(skb, packet, origin);
 }
 
+/* What an edge port's policies say of a packet's options: 0 where it may go on, with them or without. */
+LSR_STEP int admit_options(struct __sk_buff *skb, struct lsr_packet *packet)
+{
+	struct lsr_options options = {};
+	enum lsr_option_policy policy;
+	enum lsr_reason reason;
+
+	if (!packet || packet->options == LSR_DROP_ALL)
+		return LSR_DROP_EDGE_OPTION; /* without looking at them */
+	reason = scan_options(skb, packet->header, &options);
+	if (reason)
+		return reason;
+	policy = judge_options(packet->options, &options);
+	if (policy == LSR_POLICY_PASS)
+		return 0;
+	if (policy != LSR_POLICY_STRIP)
+		return LSR_DROP_EDGE_OPTION;
+	if (!verify_checksum(skb, packet->header))
+		return LSR_DROP_CHECKSUM;
+	reason = strip_options(skb, packet, packet->destination);
+	if (reason)
+		return reason;
+	note(packet, LSR_NOTE_STRIPPED);
+	return 0;
+}
+
+/* Whether the nodes of the mesh offer this to the network behind an edge port. */
+LSR_STEP int is_open(struct __sk_buff *skb, const struct lsr_packet *packet, __u32 slot)
+{
+	struct lsr_opening opening = {.slot = slot};
+	struct lsr_fields fields = {};
+
+	if (!packet)
+		return false;
+	opening.protocol = packet->protocol;
+	if (bpf_map_lookup_elem(&openings, &opening))
+		return true;
+	read_ports(skb, packet, &fields);
+	opening.port = fields.destination_port;
+	return opening.port && bpf_map_lookup_elem(&openings, &opening);
+}
+
 static __always_inline enum lsr_reason enter_edge(struct __sk_buff *skb, struct lsr_packet *packet,
-						  __u8 policy)
+						  const struct lsr_interface *interface)
 {
 	enum lsr_reason reason;
 
 	if (packet->header > LSR_BASE_HEADER) {
-		if (policy != LSR_OPTIONS_STRIP)
-			return LSR_DROP_EDGE_OPTION;
-		if (!verify_checksum(skb, packet->header))
-			return LSR_DROP_CHECKSUM;
-		reason = strip_options(skb, packet, packet->destination);
+		reason = admit_options(skb, packet);
 		if (reason)
 			return reason;
-		note(packet, LSR_NOTE_STRIPPED);
 	}
+	/* RFC 8754 §5.1: nobody outside speaks with an address from inside, or to one without need. */
+	if (find_owner(packet->source) & (LSR_OWNER_SELF | LSR_OWNER_MESH))
+		return LSR_DROP_SOURCE_SPOOF;
+	if (interface->guarded && find_owner(packet->destination) & LSR_OWNER_MESH &&
+	    !is_open(skb, packet, interface->slot))
+		return LSR_DROP_INFRASTRUCTURE;
 	return enter_plain(skb, packet, LSR_ORIGIN_EDGE);
 }
 
@@ -87,6 +131,8 @@ static __always_inline enum lsr_reason enter(struct __sk_buff *skb, struct lsr_p
 	if (skb->tc_index)
 		skb->tc_index = 0; /* ours to set: nothing from outside may claim to be our own */
 	packet->icmp = interface->icmp;
+	packet->options = interface->options;
+	packet->previous = interface->previous;
 	packet->input = skb->ifindex;
 	if (!is_ipv4(skb))
 		return LSR_PASSED;
@@ -94,7 +140,7 @@ static __always_inline enum lsr_reason enter(struct __sk_buff *skb, struct lsr_p
 	if (reason)
 		return reason;
 	if (interface->role == LSR_ROLE_EDGE)
-		return enter_edge(skb, packet, interface->options);
+		return enter_edge(skb, packet, interface);
 	return enter_mesh(skb, packet);
 }
 
@@ -189,7 +235,9 @@ struct {
 	enum lsr_role *role;
 	enum lsr_direction *direction;
 	enum lsr_origin *origin;
-	enum lsr_options_policy *options;
+	enum lsr_option_class *class;
+	enum lsr_option_policy *policy;
+	enum lsr_previous_hop *previous;
 	enum lsr_owner *owner;
 	enum lsr_option *option;
 	enum lsr_part *part;

@@ -31,6 +31,7 @@ enum lsr_option {
 	LSR_OPTION_TIMESTAMP = 68,
 	LSR_OPTION_SECURITY = 130,
 	LSR_OPTION_LOOSE = 131,
+	LSR_OPTION_EXTENDED_SECURITY = 133,
 	LSR_OPTION_CIPSO = 134,
 	LSR_OPTION_STREAM_ID = 136,
 	LSR_OPTION_STRICT = 137,
@@ -71,6 +72,8 @@ enum lsr_reason {
 	LSR_DROP_IHL,
 	LSR_DROP_TOTAL_LENGTH,
 	LSR_DROP_EDGE_OPTION,
+	LSR_DROP_SOURCE_SPOOF,
+	LSR_DROP_INFRASTRUCTURE,
 	LSR_DROP_LOCAL_ROUTE,
 	LSR_DROP_LAYER2_DESTINATION,
 	LSR_DROP_CHECKSUM,
@@ -93,6 +96,7 @@ enum lsr_reason {
 	LSR_DROP_ROUTE_MISMATCH,
 	LSR_DROP_RECORD_MISMATCH,
 	LSR_DROP_POSITION,
+	LSR_DROP_PREVIOUS_HOP,
 	LSR_DROP_REFLECT,
 	LSR_DROP_DESTINATION,
 	LSR_DROP_TTL,
@@ -128,10 +132,31 @@ enum lsr_origin {
 		0x80, /* beside one of the others: the packet is a fragment, without ports */
 };
 
-/* What an edge port does with a packet that arrives with options. */
-enum lsr_options_policy {
-	LSR_OPTIONS_DROP = 0,
-	LSR_OPTIONS_STRIP = 1,
+/* What a port may be told apart by among the options of a packet that no chain carries. */
+enum lsr_option_class {
+	LSR_CLASS_SOURCE_ROUTE,
+	LSR_CLASS_RECORD_ROUTE,
+	LSR_CLASS_TIMESTAMP,
+	LSR_CLASS_ROUTER_ALERT,
+	LSR_CLASS_SECURITY, /* 130, 133 and 134 */
+	LSR_CLASS_STREAM_ID,
+	LSR_CLASS_OTHER,
+	LSR_CLASSES,
+};
+
+/* What becomes of such a packet; of several policies the strictest holds. */
+enum lsr_option_policy {
+	LSR_POLICY_PASS = 0, /* to this host's kernel as it is, as without us */
+	LSR_POLICY_STRIP = 1,
+	LSR_POLICY_DROP = 2,
+};
+
+/* From where a source route may come in, compared with the route to the hop before. */
+enum lsr_previous_hop {
+	LSR_PREVIOUS_OFF = 0,
+	LSR_PREVIOUS_INTERFACE = 1, /* from the interface of that route */
+	LSR_PREVIOUS_NEIGHBOUR =
+		2, /* and, where it is known, from the MAC address of its neighbour */
 };
 
 /* Which ICMP errors the agent sends on its own behalf. */
@@ -151,13 +176,23 @@ struct lsr_state {
 
 /* `interfaces`: ifindex -> what this port is. */
 struct lsr_interface {
-	__u8 role;      /* enum lsr_role */
-	__u8 options;   /* enum lsr_options_policy */
-	__u8 icmp;      /* enum lsr_icmp */
-	__u8 slot;      /* of `counters` */
+	__u8 role;     /* enum lsr_role */
+	__u8 slot;     /* of `counters` */
+	__u8 icmp;     /* enum lsr_icmp */
+	__u8 previous; /* enum lsr_previous_hop */
+	__u8 guarded;  /* what goes to nodes of the mesh has to be in `openings` */
+	__u8 unused;
+	__u16 options;  /* enum lsr_option_policy, two bits for each enum lsr_option_class */
 	__u32 mtu;      /* bytes */
 	__be32 address; /* written into Record Route when a packet leaves here */
 	char name[LSR_NAME_MAX];
+};
+
+/* `openings`: what a guarded port lets through to the nodes' own addresses. */
+struct lsr_opening {
+	__u8 slot; /* of the port */
+	__u8 protocol;
+	__be16 port; /* destination port; 0 for all */
 };
 
 /* `counters`: slot * 2 + direction -> what was counted there. */
@@ -166,10 +201,11 @@ struct lsr_counters {
 	__u64 sampled[LSR_REASONS]; /* CLOCK_BOOTTIME ns of the last event under this reason */
 };
 
-/* `addresses`: IPv4 address -> whose it is. */
+/* `addresses`: IPv4 address -> whose it is; bits. */
 enum lsr_owner {
-	LSR_OWNER_SELF = 1,
-	LSR_OWNER_NODE = 2,
+	LSR_OWNER_SELF = 1, /* this host's */
+	LSR_OWNER_NODE = 2, /* what chains call another node by */
+	LSR_OWNER_MESH = 4, /* of any node of the mesh document, this one included */
 };
 
 /* `tuples`: set * LSR_TUPLES_MAX + i -> the fields that a group of rules looks at, by best priority. */
@@ -245,8 +281,9 @@ struct lsr_hop_key {
 };
 
 struct lsr_hop {
-	__be32 address; /* the node that is this hop */
-	__be32 next;    /* the node after it, 0 at the last hop */
+	__be32 address;  /* the node that is this hop */
+	__be32 next;     /* the node after it, 0 at the last hop */
+	__be32 previous; /* the node before it, 0 at the first hop of chains that begin at several */
 	__u32 path;
 	__u32 generation; /* that first wrote this entry */
 };

@@ -23,6 +23,13 @@ struct {
 } interfaces SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct lsr_opening);
+	__type(value, __u32);
+} openings SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, LSR_INTERFACES_MAX * 2);
 	__type(key, __u32);

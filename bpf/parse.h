@@ -59,11 +59,14 @@ struct lsr_packet {
 	__u16 fragment; /* flags and offset as in the header, host byte order */
 
 	/* what the steps learn and want, none of it from the header */
-	__u16 mtu;   /* to tell the sender of, bytes */
-	__u8 stage;  /* enum lsr_stage */
-	__u8 icmp;   /* enum lsr_icmp: what this port allows */
-	__u8 type;   /* of the ICMP error to answer with, 0 for none */
-	__u8 code;   /* of that error */
+	__u16 mtu;     /* to tell the sender of, bytes */
+	__u8 stage;    /* enum lsr_stage */
+	__u8 icmp;     /* enum lsr_icmp: what this port allows */
+	__u8 type;     /* of the ICMP error to answer with, 0 for none */
+	__u8 code;     /* of that error */
+	__u16 options; /* what this port does with options: see lsr_interface */
+	__u8 previous; /* enum lsr_previous_hop */
+	__u8 unused;
 	__u32 input; /* ifindex that routes are looked up for */
 	__u32 notes; /* bit n: count LSR_NOTE_… n beside the outcome */
 };
@@ -88,7 +91,9 @@ struct lsr_options {
 	__u8 record_at;     /* 0 where there is nothing to record in */
 	__u8 record_length; /* 0 without Record Route; also of the NOPs in its place */
 	__u8 record_pointer;
-	__u8 end; /* where padding begins */
+	__u8 end;     /* where padding begins */
+	__u8 classes; /* bit n: enum lsr_option_class n was seen */
+	__u8 unused[3];
 };
 
 enum {
@@ -231,6 +236,12 @@ struct lsr_option_head {
 	__u8 pointer;
 };
 
+/* Opaque, or the verifier would follow each set of classes that there can be. */
+static __always_inline void note_class(struct lsr_options *options, enum lsr_option_class class)
+{
+	options->classes = opaque(options->classes | 1U << class);
+}
+
 static __always_inline enum lsr_reason read_route(const struct lsr_option_head *head, __u32 at,
 						  struct lsr_options *options)
 {
@@ -243,6 +254,7 @@ static __always_inline enum lsr_reason read_route(const struct lsr_option_head *
 	if (at)
 		options->seen |= LSR_SEEN_DISORDER;
 	options->seen |= LSR_SEEN_ROUTE;
+	note_class(options, LSR_CLASS_SOURCE_ROUTE);
 	options->route_type = head->type;
 	options->route_length = head->length;
 	options->route_pointer = head->pointer;
@@ -261,32 +273,59 @@ static __always_inline enum lsr_reason read_record(const struct lsr_option_head 
 	if (at != options->route_length)
 		options->seen |= LSR_SEEN_DISORDER;
 	options->seen |= LSR_SEEN_RECORD;
+	note_class(options, LSR_CLASS_RECORD_ROUTE);
 	options->record_at = at;
 	options->record_length = head->length;
 	options->record_pointer = head->pointer;
 	return 0;
 }
 
+static __always_inline enum lsr_option_class classify_option(__u8 type)
+{
+	switch (type) {
+	case LSR_OPTION_TIMESTAMP:
+		return LSR_CLASS_TIMESTAMP;
+	case LSR_OPTION_ROUTER_ALERT:
+		return LSR_CLASS_ROUTER_ALERT;
+	case LSR_OPTION_SECURITY:
+	case LSR_OPTION_EXTENDED_SECURITY:
+	case LSR_OPTION_CIPSO:
+		return LSR_CLASS_SECURITY;
+	case LSR_OPTION_STREAM_ID:
+		return LSR_CLASS_STREAM_ID;
+	default:
+		return LSR_CLASS_OTHER;
+	}
+}
+
 static __always_inline enum lsr_reason read_other(const struct lsr_option_head *head,
 						  struct lsr_options *options)
 {
-	switch (head->type) {
-	case LSR_OPTION_ROUTER_ALERT: /* RFC 2113: always four bytes */
-		if (head->length != 4)
-			return LSR_DROP_OPTION_LENGTH;
-		options->seen |= LSR_SEEN_FORBIDDEN;
-		return 0;
-	case LSR_OPTION_SECURITY: /* a label is never stripped, and never carried in a chain */
-	case LSR_OPTION_CIPSO:
-		options->seen |= LSR_SEEN_FORBIDDEN;
-		return 0;
-	case LSR_OPTION_TIMESTAMP: /* RFC 7126 §4.5 and §4.10 */
-	case LSR_OPTION_STREAM_ID:
-		return LSR_DROP_FORBIDDEN_OPTION;
-	default:
-		options->seen |= LSR_SEEN_UNKNOWN;
-		return 0;
+	enum lsr_option_class class;
+
+	if (head->type == LSR_OPTION_ROUTER_ALERT && head->length != 4) /* RFC 2113 §2.1 */
+		return LSR_DROP_OPTION_LENGTH;
+	class = classify_option(head->type);
+	note_class(options, class);
+	options->seen |= class == LSR_CLASS_OTHER ? LSR_SEEN_UNKNOWN : LSR_SEEN_FORBIDDEN;
+	return 0;
+}
+
+/* The strictest of a port's policies for the options that a packet has; NOPs alone count as others. */
+static __always_inline enum lsr_option_policy judge_options(__u32 policies,
+							    const struct lsr_options *options)
+{
+	__u32 classes = options->classes ? options->classes : 1 << LSR_CLASS_OTHER;
+	__u32 strictest = LSR_POLICY_PASS;
+
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < LSR_CLASSES; i++) {
+		__u32 policy = policies >> 2 * i & 3;
+
+		if ((classes >> i & 1) && policy > strictest)
+			strictest = policy;
 	}
+	return strictest;
 }
 
 /* Reads one option that is longer than a byte; `room` is what is left from its type byte on. */

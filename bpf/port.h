@@ -100,8 +100,10 @@ LSR_STEP int write_checksum(struct __sk_buff *skb, __u32 length)
 struct lsr_walk {
 	struct __sk_buff *skb;
 	struct lsr_options options;
+	__u32 fault; /* enum lsr_reason, 0 while there is none. At offset 20: where the verifier does not
+		      * tell the values apart, as it does of what is aligned to 8 */
 	__u32 length; /* of all options, bytes */
-	__u32 fault;  /* enum lsr_reason, 0 while there is none */
+	__u32 unused;
 };
 
 static long walk_option(__u32 step __attribute__((unused)), struct lsr_walk *walk)

@@ -46,30 +46,31 @@ static __always_inline bool read_quoted(struct __sk_buff *skb, const struct lsr_
 	       is_route_pointer(quoted->options[2], quoted->options[1]);
 }
 
-/* The quoted packet's place in the table of predicted headers. */
-static __always_inline const struct lsr_hop *find_quoted(struct __sk_buff *skb,
-							 const struct lsr_packet *packet,
-							 const struct lsr_quoted *quoted,
-							 __be32 *final)
+/* Whether the quoted packet is in the table of predicted headers, on its way to a hop; and where it goes in the end. */
+LSR_STEP int find_quoted(struct __sk_buff *skb, __u32 header, const struct lsr_quoted *quoted,
+			 __be32 *final)
 {
-	__u32 ip = packet->header + sizeof(struct lsr_icmp_header);
-	struct lsr_options options = {
-		.route_type = quoted->options[0],
-		.route_length = quoted->options[1],
-		.route_pointer = quoted->options[2],
-	};
+	__u32 ip = header + sizeof(struct lsr_icmp_header);
 	struct lsr_option_head next = {};
+	struct lsr_options options = {};
 	struct lsr_route route = {};
+	const struct lsr_hop *hop;
 
+	if (!quoted || !final)
+		return false;
+	options.route_type = quoted->options[0];
+	options.route_length = quoted->options[1];
+	options.route_pointer = quoted->options[2];
 	if (options.route_length + sizeof(next) <= quoted->ip.ihl * 4U - LSR_BASE_HEADER &&
 	    load_bytes(skb, ip + LSR_BASE_HEADER + options.route_length, &next, sizeof(next)))
-		return NULL;
+		return false;
 	if (next.type == LSR_OPTION_RECORD_ROUTE)
 		options.record_length = next.length;
 	if (!read_hop_key(skb, ip, &options, &route))
-		return NULL;
+		return false;
 	*final = route.final;
-	return bpf_map_lookup_elem(&hops, &route.key);
+	hop = bpf_map_lookup_elem(&hops, &route.key);
+	return hop && hop->address == quoted->ip.daddr;
 }
 
 /* The quoted packet as its sender sent it, and what that means for its size. */
@@ -116,16 +117,14 @@ static __always_inline enum lsr_reason shorten(struct __sk_buff *skb, struct lsr
 LSR_STEP int translate_error(struct __sk_buff *skb, struct lsr_packet *packet)
 {
 	struct lsr_quoted before = {}, after = {};
-	const struct lsr_hop *hop;
 	enum lsr_reason reason;
 	__u32 length, sum;
-	__be32 final;
+	__be32 final = 0;
 
 	if (!packet || packet->protocol != IPPROTO_ICMP || is_fragment(packet) ||
 	    !read_quoted(skb, packet, &before))
 		return 0;
-	hop = find_quoted(skb, packet, &before, &final);
-	if (!hop || hop->address != before.ip.daddr)
+	if (!find_quoted(skb, packet->header, &before, &final))
 		return 0;
 	/* A router that honours source routes sends its error along the reversed one (RFC 1122 §3.2.2). */
 	if (packet->header == LSR_BASE_HEADER && packet->destination != before.ip.saddr)

@@ -3,18 +3,47 @@ import { dirname, resolve } from 'node:path';
 import { type Static, Type } from 'typebox';
 import { formatProblem, readDocument } from './document.js';
 import { LsrError } from './errors.js';
+import { makePointer } from './finding.js';
 import { parseListen } from './loopback.js';
+import { hasPorts, parseProtocol } from './match.js';
+import { protocolNumbers } from './mesh.js';
+import {
+  fillPolicies,
+  type OptionClass,
+  type OptionPolicies,
+  type OptionPolicy,
+  type OptionPolicyConfig,
+  optionClasses,
+  optionPolicies,
+  refusePolicy,
+} from './option-policy.js';
 
 const closed = { additionalProperties: false } as const;
 const Role = Type.Unsafe<'edge' | 'mesh'>({ type: 'string', enum: ['edge', 'mesh'] });
 
-/** A port by its role alone, or with what an edge port does with packets that carry options. */
+const Policy = Type.Unsafe<OptionPolicy>({ type: 'string', enum: optionPolicies });
+
+/** A port by its role alone, or with its policies. */
 const InterfaceSchema = Type.Union([
   Role,
   Type.Object(
     {
       role: Role,
-      options: Type.Optional(Type.Unsafe<'drop' | 'strip'>({ type: 'string', enum: ['drop', 'strip'] })),
+      options: Type.Optional(
+        Type.Union([
+          Policy,
+          Type.Object(
+            Object.fromEntries(['default', ...optionClasses].map((name) => [name, Type.Optional(Policy)])),
+            closed,
+          ),
+        ]),
+      ),
+      infrastructure: Type.Optional(
+        Type.Array(Type.String({ pattern: '^[a-z]+(/[0-9]{1,5})?$' }), {
+          maxItems: 64,
+          description: 'all that may reach the nodes themselves from an edge port, such as icmp or tcp/22',
+        }),
+      ),
     },
     closed,
   ),
@@ -44,6 +73,14 @@ export const AgentConfigSchema = Type.Object(
         description: 'ICMP errors of the agent itself: none, only "fragmentation needed", or all',
       }),
     ),
+    previousHop: Type.Optional(
+      Type.Unsafe<PreviousHop>({
+        type: 'string',
+        enum: ['off', 'interface', 'neighbour'],
+        description:
+          'where chained packets may come in from: anywhere, or as the route to the hop before goes',
+      }),
+    ),
     store: Type.Optional(Type.String()),
     bpffs: Type.Optional(Type.String()),
   },
@@ -51,12 +88,24 @@ export const AgentConfigSchema = Type.Object(
 );
 
 export type IcmpPolicy = 'off' | 'pmtu' | 'all';
+export type PreviousHop = 'off' | 'interface' | 'neighbour';
+
+/** What an edge port lets through to the nodes themselves. */
+export interface Opening {
+  /** IP protocol number. */
+  protocol: number;
+  /** Destination port; 0 for all. */
+  port: number;
+}
 
 export interface PortConfig {
   name: string;
   role: 'edge' | 'mesh';
-  options: 'drop' | 'strip';
+  options: OptionPolicies;
   icmp: IcmpPolicy;
+  previousHop: PreviousHop;
+  /** Null where everything may. */
+  infrastructure: Opening[] | null;
 }
 
 export interface AgentConfig {
@@ -74,6 +123,7 @@ export const defaults = {
   store: '/var/lib/lsr-agent/audit.db',
   bpffs: '/sys/fs/bpf/lsr-agent',
   icmp: 'pmtu',
+  previousHop: 'interface',
 } as const;
 
 /** agent.yaml with defaults filled in; paths are taken from the file's folder. Throws CONFIG_INVALID. */
@@ -82,24 +132,71 @@ export function readAgentConfig(file: string): AgentConfig {
   if (!value) {
     throw new LsrError('CONFIG_INVALID', problems.map(formatProblem).join('\n'), { problems });
   }
-  if (value.api?.listen !== undefined) checkListen(value.api.listen, file, locate('/api/listen'));
+  const faults = findFaults(value);
+  if (faults.length > 0) {
+    const placed = faults.map((fault) => ({ ...fault, code: 'VALUE', file, ...locate(fault.pointer) }));
+    throw new LsrError('CONFIG_INVALID', placed.map(formatProblem).join('\n'), { problems: placed });
+  }
   return fillDefaults(value, file);
 }
 
-/** Said before anything is touched, and with its place. */
-function checkListen(listen: string, file: string, place: { line: number; column: number }): void {
+/** What the schema cannot say. It is said before anything is touched. */
+function findFaults(value: Static<typeof AgentConfigSchema>): { pointer: string; message: string }[] {
+  const faults = Object.entries(value.interfaces).flatMap(([name, port]) =>
+    findPortFaults(makePointer('interfaces', name), describePort(port)),
+  );
   try {
-    parseListen(listen);
+    if (value.api?.listen !== undefined) parseListen(value.api.listen);
   } catch (error) {
-    const problem = {
-      pointer: '/api/listen',
-      code: 'LISTEN',
-      message: (error as Error).message,
-      file,
-      ...place,
-    };
-    throw new LsrError('CONFIG_INVALID', formatProblem(problem), { problems: [problem] });
+    faults.push({ pointer: '/api/listen', message: (error as Error).message });
   }
+  return faults;
+}
+
+interface PortDescription {
+  role: 'edge' | 'mesh';
+  options?: OptionPolicyConfig;
+  infrastructure?: string[];
+}
+
+const describePort = (port: Static<typeof InterfaceSchema>): PortDescription =>
+  typeof port === 'string' ? { role: port } : port;
+
+function findPortFaults(
+  at: string,
+  { role, options = {}, infrastructure = [] }: PortDescription,
+): { pointer: string; message: string }[] {
+  const policies =
+    typeof options === 'string'
+      ? [{ name: 'default' as const, policy: options, pointer: `${at}/options` }]
+      : Object.entries(options).map(([name, policy]) => ({
+          name: name as OptionClass | 'default',
+          policy,
+          pointer: `${at}/options/${name}`,
+        }));
+  const faults = policies.flatMap(({ name, policy, pointer }) => {
+    const message = refusePolicy(role, name, policy);
+    return message === null ? [] : [{ pointer, message }];
+  });
+  if (role === 'mesh' && infrastructure.length > 0) {
+    faults.push({ pointer: `${at}/infrastructure`, message: 'mesh ports keep nobody from the nodes' });
+  }
+  infrastructure.forEach((word, index) => {
+    if (readOpening(word) !== null) return;
+    const message = `"${word}" is neither a protocol (${Object.keys(protocolNumbers).join(', ')}) nor one with a port, such as tcp/22`;
+    faults.push({ pointer: `${at}/infrastructure/${index}`, message });
+  });
+  return faults;
+}
+
+/** "icmp", "tcp" or "tcp/22"; null where it is none of them. */
+function readOpening(word: string): Opening | null {
+  const [name = '', port] = word.split('/');
+  const protocol = parseProtocol(name);
+  if (protocol === null) return null;
+  if (port === undefined) return { protocol, port: 0 };
+  const number = Number(port);
+  return hasPorts(protocol) && number >= 1 && number <= 65535 ? { protocol, port: number } : null;
 }
 
 function readText(file: string): string {
@@ -117,8 +214,15 @@ function fillDefaults(value: Static<typeof AgentConfigSchema>, file: string): Ag
     node: value.node,
     mesh: value.mesh === undefined ? null : at(value.mesh),
     interfaces: Object.entries(value.interfaces).map(([name, port]) => {
-      const { role, options = 'drop' } = typeof port === 'string' ? { role: port } : port;
-      return { name, role, options, icmp: value.icmp ?? defaults.icmp };
+      const { role, options, infrastructure } = describePort(port);
+      return {
+        name,
+        role,
+        options: fillPolicies(role, options),
+        icmp: value.icmp ?? defaults.icmp,
+        previousHop: value.previousHop ?? defaults.previousHop,
+        infrastructure: infrastructure?.map(readOpening).filter((opening) => opening !== null) ?? null,
+      };
     }),
     api: { socket: at(value.api?.socket ?? defaults.socket), listen: value.api?.listen ?? null },
     store: at(value.store ?? defaults.store),

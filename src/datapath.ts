@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Maps } from './apply.js';
+import { type Maps, readTable } from './apply.js';
 import {
   type AttachedAs,
   attachPort,
@@ -11,15 +11,26 @@ import {
   readAttached,
 } from './attach.js';
 import { decode, decodeIndex, encode, encodeIndex } from './codec.js';
-import { tableNames } from './entries.js';
+import { diffTables } from './diff.js';
+import { makeTable, tableNames } from './entries.js';
 import { LsrError } from './errors.js';
 import { makeFolder } from './folder.js';
 import type { Fault, Port } from './interfaces.js';
 import { digest, enums } from './layout.js';
 import { describeLayout } from './layout-source.js';
 import { type BpfMap, type BpfObject, type BpfProgram, loadNative } from './native.js';
+import { encodePolicies } from './option-policy.js';
 
-const mapNames = [...tableNames, 'state', 'interfaces', 'counters', 'flows', 'deviations', 'events'] as const;
+const mapNames = [
+  ...tableNames,
+  'state',
+  'interfaces',
+  'openings',
+  'counters',
+  'flows',
+  'deviations',
+  'events',
+] as const;
 type MapName = (typeof mapNames)[number];
 
 /** The programs and tables of this host, in the kernel and pinned under one folder. Owns their handles. */
@@ -144,7 +155,7 @@ function makeDatapath(
   return {
     maps,
     programs,
-    setPorts: (ports, absent = []) => writePorts(maps.interfaces, ports, absent),
+    setPorts: (ports, absent = []) => writePorts(maps, ports, absent),
     attach(ports) {
       const refused = ports.flatMap(({ name, link }): Fault[] => {
         try {
@@ -170,11 +181,21 @@ const icmpPolicies = {
   all: enums.lsr_icmp.LSR_ICMP_ALL,
 } as const;
 
+const previousHops = {
+  off: enums.lsr_previous_hop.LSR_PREVIOUS_OFF,
+  interface: enums.lsr_previous_hop.LSR_PREVIOUS_INTERFACE,
+  neighbour: enums.lsr_previous_hop.LSR_PREVIOUS_NEIGHBOUR,
+} as const;
+
 /** No ifindex is as high: here stand ports that are away, so that they keep their counters. */
 const absentFrom = 0x80000000;
 
 /** A port keeps the counters it had under its name, also with a new ifindex. */
-function writePorts(map: BpfMap, ports: readonly Port[], absent: readonly string[]): void {
+function writePorts(
+  { interfaces: map, openings }: Datapath['maps'],
+  ports: readonly Port[],
+  absent: readonly string[],
+): void {
   const present = readPorts(map);
   const slotOf = assignSlots([...ports.map(({ name }) => name), ...absent], present);
   const wanted = new Map([
@@ -184,9 +205,20 @@ function writePorts(map: BpfMap, ports: readonly Port[], absent: readonly string
       return [absentFrom + slot, encode('lsr_interface', { name, slot })];
     }),
   ]);
+  const opened = makeTable(
+    ports.flatMap(({ name, infrastructure }) =>
+      (infrastructure ?? []).map((opening): [Buffer, Buffer] => [
+        encode('lsr_opening', { slot: slotOf(name), ...opening }),
+        encodeIndex(1),
+      ]),
+    ),
+  );
+  const { put, remove } = diffTables(readTable(openings), opened);
+  for (const [key, value] of put) openings.put(key, value);
   // First, because a table that is full takes no other key.
   for (const { index } of present) if (!wanted.has(index)) map.delete(encodeIndex(index));
   for (const [index, value] of wanted) map.put(encodeIndex(index), value);
+  for (const key of remove) openings.delete(key);
 }
 
 /** Slots of counters by name: those in use stay, others are the lowest that are free. */
@@ -205,12 +237,15 @@ function assignSlots(
   return (name) => slots.get(name) as number;
 }
 
-function encodePort({ name, link, role, options, icmp }: Port, slot: number): Buffer {
+function encodePort(port: Port, slot: number): Buffer {
+  const { name, link, role, options, icmp, previousHop, infrastructure } = port;
   return encode('lsr_interface', {
     role: enums.lsr_role[role === 'edge' ? 'LSR_ROLE_EDGE' : 'LSR_ROLE_MESH'],
-    options: enums.lsr_options_policy[options === 'strip' ? 'LSR_OPTIONS_STRIP' : 'LSR_OPTIONS_DROP'],
-    icmp: icmpPolicies[icmp],
     slot,
+    icmp: icmpPolicies[icmp],
+    previous: previousHops[previousHop],
+    guarded: infrastructure === null ? 0 : 1,
+    options: encodePolicies(options),
     mtu: link.mtu,
     address: link.addresses[0] ?? 0,
     name,

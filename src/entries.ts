@@ -54,6 +54,7 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
   );
   const ended = rendered.chains.filter((chain) => chain.path.hops.at(-1)?.node === host.node);
   const rules = renderRules(local, new Map(chains.map((chain) => [chain.name, chain.id])), version.set);
+  const edges = findEdges(mesh, rendered);
   const ids = new Map(chains.map((chain) => [chain.path.id, chain.path]));
 
   return {
@@ -61,16 +62,18 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
     tuples: rules.tuples.size,
     tables: {
       addresses: addressTable(mesh, host),
-      paths: table([...ids.values()].map((path) => pathEntry(path, host.mtu))),
-      destinations: table(
+      paths: makeTable([...ids.values()].map((path) => pathEntry(path, host.mtu))),
+      destinations: makeTable(
         ended.flatMap((chain) =>
           chain.destinations.map((prefix) =>
             destinationEntry(chain.path.id, chain.id, prefix, version.generation),
           ),
         ),
       ),
-      hops: table(visited.flatMap((path) => hopEntries(path, version.generation))),
-      chains: table(
+      hops: makeTable(
+        visited.flatMap((path) => hopEntries(path, edges.get(path.id) ?? 0, version.generation)),
+      ),
+      chains: makeTable(
         chains.map((chain) => [
           encode('lsr_chain_key', { chain: chain.id, set: version.set }),
           encode('lsr_chain', {
@@ -89,7 +92,8 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
 
 type Entry = [key: Buffer, value: Buffer];
 
-const table = (entries: readonly Entry[]): Table =>
+/** Later entries win. */
+export const makeTable = (entries: readonly Entry[]): Table =>
   new Map(entries.map(([key, value]) => [key.toString('latin1'), value]));
 
 function nodeAddress(mesh: Mesh, node: string): Address {
@@ -105,13 +109,20 @@ function nodeAddress(mesh: Mesh, node: string): Address {
 }
 
 function addressTable(mesh: Mesh, host: Host): Table {
-  const { LSR_OWNER_NODE, LSR_OWNER_SELF } = enums.lsr_owner;
-  const nodes = Object.values(mesh.nodes).map((node) => parseAddress(node.address));
-  const self = [nodeAddress(mesh, host.node), ...host.addresses];
+  const { LSR_OWNER_MESH, LSR_OWNER_NODE, LSR_OWNER_SELF } = enums.lsr_owner;
   const owners = new Map<Address, number>();
-  for (const address of nodes) if (address !== null) owners.set(address, LSR_OWNER_NODE);
-  for (const address of self) owners.set(address, LSR_OWNER_SELF);
-  return table([...owners].map(([address, owner]) => [addressKey(address), encodeIndex(owner)]));
+  const add = (text: string, owner: number): void => {
+    const address = parseAddress(text);
+    if (address !== null) owners.set(address, (owners.get(address) ?? 0) | owner);
+  };
+  for (const { address, addresses = [] } of Object.values(mesh.nodes)) {
+    add(address, LSR_OWNER_NODE);
+    for (const text of [address, ...addresses]) add(text, LSR_OWNER_MESH);
+  }
+  for (const address of [nodeAddress(mesh, host.node), ...host.addresses]) {
+    owners.set(address, ((owners.get(address) ?? 0) & LSR_OWNER_MESH) | LSR_OWNER_SELF);
+  }
+  return makeTable([...owners].map(([address, owner]) => [addressKey(address), encodeIndex(owner)]));
 }
 
 function addressKey(address: Address): Buffer {
@@ -143,12 +154,25 @@ function destinationEntry(path: number, chain: number, prefix: Prefix, generatio
   ];
 }
 
+/** Path -> the node where all chains that take it begin, as far as it is only one. */
+function findEdges(mesh: Mesh, rendered: Rendered): Map<number, Address> {
+  const paths = new Map(rendered.chains.map(({ name, path }) => [name, path.id]));
+  const edges = new Map<number, Set<string>>();
+  for (const { at, chain } of mesh.rules) {
+    const path = paths.get(chain) ?? 0;
+    edges.set(path, new Set([...(edges.get(path) ?? []), ...at]));
+  }
+  const single = [...edges].filter(([, nodes]) => nodes.size === 1);
+  return new Map(single.map(([path, [node = '']]) => [path, nodeAddress(mesh, node)]));
+}
+
 /** All positions of a path: a packet that is right at another hop is told from one that is nowhere right. */
-function hopEntries(path: RenderedPath, generation: number): Entry[] {
+function hopEntries(path: RenderedPath, edge: Address, generation: number): Entry[] {
   return path.hops.flatMap((hop, index) => {
     const value = encode('lsr_hop', {
       address: hop.address,
       next: path.hops[index + 1]?.address ?? 0,
+      previous: path.hops[index - 1]?.address ?? edge,
       path: path.id,
       generation,
     });

@@ -106,6 +106,15 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
     advice:
       'harmless if it was ping -R or a scan; `options: strip` on the port lets such packets in without options',
   },
+  source_spoof: {
+    meaning: 'an address of this host or of a node of the mesh came in as a source on an edge port',
+    advice: 'forged, or the network behind the edge port has an address of the mesh: see the sample',
+  },
+  infrastructure: {
+    meaning:
+      'a packet from an edge port was meant for a node of the mesh itself, and is not in the port’s `infrastructure`',
+    advice: 'add what the network outside needs of the nodes there, such as tcp/22',
+  },
   local_route: {
     meaning: 'a program on this host sent a source route of its own',
     advice: 'let a rule choose the chain instead; source routes are written by lsr-agent only',
@@ -185,6 +194,10 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
   position: {
     meaning: 'a path of this mesh, but at another hop than this one: a hop was skipped or repeated',
     advice: 'look at the hop before: `lsr-agent paths --verdict skipped` names it',
+  },
+  previous_hop: {
+    meaning: 'a right packet, but not from where the route to the hop before it leads',
+    advice: 'forged, or routes differ by direction: `previousHop: off` allows that',
   },
   reflect: {
     meaning: 'the route leads back to its sender',

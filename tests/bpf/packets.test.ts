@@ -28,6 +28,7 @@ import {
   applyMesh,
   type Context,
   countAll,
+  ip,
   macOf,
   openTestbed,
   type PortName,
@@ -44,7 +45,7 @@ const nodes = {
   gw: { address: '10.0.0.4' },
   far: { address: '10.0.7.7' },
   lost: { address: '10.77.0.1' },
-  aside: { address: '10.1.0.77' },
+  aside: { address: '10.1.0.77', addresses: ['10.66.0.1'] },
   quiet: { address: '10.0.0.50' },
 };
 
@@ -72,6 +73,7 @@ const mesh: Mesh = {
     throughLost: { hops: ['fw', 'lost'] },
     throughFar: { hops: ['fw', 'far'], mode: 'strict' },
     throughAside: { hops: ['fw', 'aside'] },
+    fromAside: { hops: ['aside', 'fw', 'ids'] },
     in: { hops: ['edge', 'ids', 'fw'], record: 2 },
   },
   rules: [
@@ -89,12 +91,14 @@ const mesh: Mesh = {
     rule('out-whole', 'outWhole', { destination: '10.9.7.0/24' }),
     rule('back', 'back', { destination: '10.1.0.88/32' }),
     rule('out-marked', 'out', { destination: '10.9.5.0/24', mark: 7, dscp: 10 }),
-    ...['through', 'throughLost', 'throughFar', 'throughAside', 'in'].map((chain): Mesh['rules'][number] => ({
-      name: chain,
-      at: ['edge'],
-      match: { destination: '10.9.0.0/24' },
-      chain,
-    })),
+    ...['through', 'throughLost', 'throughFar', 'throughAside', 'fromAside', 'in'].map(
+      (chain): Mesh['rules'][number] => ({
+        name: chain,
+        at: ['edge'],
+        match: { destination: '10.9.0.0/24' },
+        chain,
+      }),
+    ),
   ].map((entry, index) => ({ ...entry, priority: index + 1 })),
 };
 
@@ -315,6 +319,29 @@ const outcomes: Row[] = [
     packet: { source: client, destination: server },
     counted: 'imposed',
     output: chained('out', 1),
+  },
+  {
+    title: 'an option that may pass an edge port does so',
+    port: 'strip0',
+    packet: { source: '10.2.0.10', destination: '224.0.0.22', options: [148, 4, 0, 0] },
+    counted: 'passed',
+  },
+  {
+    title: 'what an edge port lets through to the nodes of the mesh passes: a protocol',
+    port: 'strip0',
+    packet: { source: '10.2.0.10', destination: '10.0.0.3', protocol: 1, payload: Buffer.from([8, 0, 0, 0]) },
+    counted: 'passed',
+  },
+  {
+    title: 'and a port',
+    port: 'strip0',
+    packet: {
+      source: '10.2.0.10',
+      destination: '10.0.0.3',
+      protocol: 6,
+      payload: tcp({ source: '10.2.0.10', destination: '10.0.0.3' }, { destinationPort: 22 }),
+    },
+    counted: 'passed',
   },
   {
     title: "a packet to this host's own address takes no chain",
@@ -560,6 +587,63 @@ const drops: Row[] = [
     port: 'edge0',
     packet: { source: client, destination: server, options: options(recordRoute(3)) },
     counted: 'edge_option',
+  },
+  ...[me, '10.1.0.1', '10.0.0.3', '10.66.0.1'].map(
+    (source): Row => ({
+      title: `source ${source}, of this host or of the mesh, on an edge port`,
+      port: 'edge0',
+      packet: { source, destination: server },
+      counted: 'source_spoof',
+    }),
+  ),
+  {
+    title: 'what the port does not let through to a node of the mesh',
+    port: 'strip0',
+    packet: { source: '10.2.0.10', destination: '10.0.0.3' },
+    counted: 'infrastructure',
+  },
+  {
+    title: 'a port of a node that is not open, and nor is the node itself',
+    port: 'strip0',
+    packet: {
+      source: '10.2.0.10',
+      destination: me,
+      protocol: 6,
+      payload: tcp({ source: '10.2.0.10', destination: me }, { destinationPort: 23 }),
+    },
+    counted: 'infrastructure',
+  },
+  {
+    title: 'a label, which is not stripped',
+    port: 'strip0',
+    packet: {
+      source: '10.2.0.10',
+      destination: '10.8.0.1',
+      options: [130, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    },
+    counted: 'edge_option',
+  },
+  {
+    title: 'a timestamp beside what may be stripped',
+    port: 'strip0',
+    packet: {
+      source: '10.2.0.10',
+      destination: '10.8.0.1',
+      options: options(recordRoute(3), Buffer.from([68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
+    },
+    counted: 'edge_option',
+  },
+  {
+    title: 'an option that may pass, in a packet that belongs into a chain',
+    port: 'strip0',
+    packet: { source: '10.2.0.10', destination: '10.9.3.1', options: [148, 4, 0, 0] },
+    counted: 'has_options',
+  },
+  {
+    title: 'a right packet that came in elsewhere than from the hop before',
+    port: 'mesh0',
+    packet: chained('fromAside', 2),
+    counted: 'previous_hop',
   },
   {
     title: 'a right chain packet on an edge port',
@@ -1012,6 +1096,23 @@ test.serial('dropped: a rule whose chain is not in the tables', (t) => {
   chains.putBatch(keys, values);
   t.deepEqual(counted, { received: 1, no_chain: 1 });
   covered.add('no_chain');
+});
+
+test.serial('where its neighbour is known, a hop takes packets from its MAC address only', (t) => {
+  const { datapath, ports } = bed;
+  datapath.setPorts(ports.map((port) => ({ ...port, previousHop: 'neighbour' })));
+  const send = (source: string): Record<string, number> =>
+    runPacket(bed, 'mesh0', 'ingress', ethernet(macOfMesh, ipv4(chained('through', 2)), 0x0800, source))
+      .counted;
+  t.deepEqual(send('02:00:00:00:00:01'), { received: 1, advanced: 1 });
+  t.deepEqual(send('02:00:00:00:00:03'), { received: 1, previous_hop: 1 });
+  ip('neigh', 'del', '10.0.0.1', 'dev', 'mesh0');
+  t.deepEqual(send('02:00:00:00:00:03'), { received: 1, advanced: 1 });
+  ip('neigh', 'replace', '10.0.0.1', 'lladdr', '02:00:00:00:00:01', 'dev', 'mesh0', 'nud', 'permanent');
+  datapath.setPorts(ports.map((port) => ({ ...port, previousHop: 'off' })));
+  const { counted } = runRow({ title: '', port: 'mesh0', packet: chained('fromAside', 2), counted: '' });
+  t.deepEqual(counted, { received: 1, advanced: 1 });
+  datapath.setPorts(ports);
 });
 
 test.serial('a full flow table is counted, and the packet is delivered', (t) => {

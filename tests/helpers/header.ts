@@ -111,13 +111,11 @@ const kindsByType = new Map<number, Option['kind']>([
   [7, 'record'],
   [68, 'forbidden'], // timestamp
   [130, 'forbidden'], // security
+  [133, 'forbidden'], // extended security
   [134, 'forbidden'], // CIPSO
   [136, 'forbidden'], // stream id
   [148, 'forbidden'], // Router Alert
 ]);
-
-/** RFC 7126 §4.5 and §4.10: to be dropped also without a source route. */
-const neverWelcome = [68, 136];
 
 function nameOption(field: Uint8Array, at: number): Option {
   const type = field[at] ?? 0;
@@ -132,7 +130,6 @@ function findFault(option: Option, room: number, before: readonly Option[]): Dro
   if (room === 1) return 'option_overrun';
   if (length < 2) return kind === 'record' ? 'record_length' : 'option_length';
   if (length > room) return 'option_overrun';
-  if (neverWelcome.includes(type)) return 'forbidden_option';
   if (type === 148 && length !== 4) return 'option_length'; // RFC 2113 §2.1
   if (kind !== 'route' && kind !== 'record') return null;
   if (before.some((other) => other.kind === kind)) return 'duplicate_option';

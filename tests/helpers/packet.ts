@@ -33,10 +33,15 @@ export function ipv4(fields: Ipv4): Buffer {
   return Buffer.concat([header, payload]);
 }
 
-export function ethernet(destination: string, packet: Uint8Array, type = 0x0800): Buffer {
+export function ethernet(
+  destination: string,
+  packet: Uint8Array,
+  type = 0x0800,
+  source = '02:00:00:00:00:99',
+): Buffer {
   const header = Buffer.alloc(14);
   Buffer.from(destination.replaceAll(':', ''), 'hex').copy(header, 0);
-  Buffer.from('020000000099', 'hex').copy(header, 6);
+  Buffer.from(source.replaceAll(':', ''), 'hex').copy(header, 6);
   header.writeUInt16BE(type, 12);
   return Buffer.concat([header, packet]);
 }

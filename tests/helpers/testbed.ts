@@ -9,7 +9,15 @@ import { makeEntries } from '../../src/entries.js';
 import { findPorts, listLinks, type Port } from '../../src/interfaces.js';
 import type { Mesh } from '../../src/mesh.js';
 import type { BpfProgram } from '../../src/native.js';
+import { fillPolicies, type OptionPolicyConfig } from '../../src/option-policy.js';
 import { renderMesh } from '../../src/render.js';
+
+const mixed: OptionPolicyConfig = { default: 'strip', timestamp: 'drop', routerAlert: 'pass' };
+/** icmp and tcp/22 */
+const infrastructure = [
+  { protocol: 1, port: 0 },
+  { protocol: 6, port: 22 },
+];
 
 /** `unshare --net` has given this process a network namespace of its own. */
 export const ip = (...args: string[]): string => execFileSync('ip', args, { encoding: 'utf8' });
@@ -25,7 +33,7 @@ export type PortName = 'mesh0' | 'edge0' | 'strip0';
 
 /**
  * Host `fw` of the lab with two edge ports:
- *   mesh0 10.0.0.2/24 (mesh)   edge0 10.1.0.1/24 (edge, drop)   strip0 10.2.0.1/24 (edge, strip)
+ *   mesh0 10.0.0.2/24 (mesh)   edge0 10.1.0.1/24 (edge, drop)   strip0 10.2.0.1/24 (edge, strip, guarded)
  */
 export async function openTestbed(): Promise<Testbed> {
   const folder = mountBpffs();
@@ -59,11 +67,12 @@ export async function openTestbed(): Promise<Testbed> {
   }
   ip('route', 'add', '10.9.0.0/24', 'via', '10.0.0.4');
   ip('route', 'add', '10.0.7.0/24', 'via', '10.0.0.4');
+  const common = { icmp: 'all', previousHop: 'interface' } as const;
   const ports = findPorts(
     [
-      { name: 'mesh0', role: 'mesh', options: 'drop', icmp: 'all' },
-      { name: 'edge0', role: 'edge', options: 'drop', icmp: 'all' },
-      { name: 'strip0', role: 'edge', options: 'strip', icmp: 'all' },
+      { name: 'mesh0', role: 'mesh', options: fillPolicies('mesh'), infrastructure: null, ...common },
+      { name: 'edge0', role: 'edge', options: fillPolicies('edge'), infrastructure: null, ...common },
+      { name: 'strip0', role: 'edge', options: fillPolicies('edge', mixed), infrastructure, ...common },
     ],
     await listLinks(),
   );

@@ -19,12 +19,12 @@ const recordRoute = "options=IPOption_RR(routers=['0.0.0.0'])";
 const udp = "UDP(sport=9, dport=9)/Raw(b'x' * 40)";
 const frames: Record<string, string> = {
   'an unknown EtherType': "Ether(dst='02:00:00:00:00:99', type=0x88b5)/Raw(b'E' * 60)",
-  ARP: "Ether(dst='ff:ff:ff:ff:ff:ff')/ARP(op=1, pdst='10.0.0.2', psrc='10.0.0.1')/Raw(b'x' * 18)",
+  ARP: "Ether(dst='ff:ff:ff:ff:ff:ff')/ARP(op=1, pdst='10.0.0.2', psrc=own)/Raw(b'x' * 18)",
   IPv6: `Ether(dst='33:33:00:00:00:01')/IPv6(src='fe80::1', dst='ff02::1')/${udp}`,
-  multicast: `Ether(dst='01:00:5e:00:00:fb')/IP(src='10.0.0.1', dst='224.0.0.251', ttl=1)/${udp}`,
-  broadcast: `Ether(dst='ff:ff:ff:ff:ff:ff')/IP(src='10.0.0.1', dst='10.0.0.255')/${udp}`,
-  'an IPv4 option in another VLAN': `Ether(dst='ff:ff:ff:ff:ff:ff')/Dot1Q(vlan=9)/IP(src='10.0.0.1', dst='10.0.0.2', ${recordRoute})/${udp}`,
-  'an IPv4 option in QinQ': `Ether(dst='ff:ff:ff:ff:ff:ff')/Dot1AD(vlan=3)/Dot1Q(vlan=9)/IP(src='10.0.0.1', dst='10.0.0.2', ${recordRoute})/${udp}`,
+  multicast: `Ether(dst='01:00:5e:00:00:fb')/IP(src=own, dst='224.0.0.251', ttl=1)/${udp}`,
+  broadcast: `Ether(dst='ff:ff:ff:ff:ff:ff')/IP(src=own, dst='10.0.0.255')/${udp}`,
+  'an IPv4 option in another VLAN': `Ether(dst='ff:ff:ff:ff:ff:ff')/Dot1Q(vlan=9)/IP(src=own, dst='10.0.0.2', ${recordRoute})/${udp}`,
+  'an IPv4 option in QinQ': `Ether(dst='ff:ff:ff:ff:ff:ff')/Dot1AD(vlan=3)/Dot1Q(vlan=9)/IP(src=own, dst='10.0.0.2', ${recordRoute})/${udp}`,
 };
 
 for (const port of ['mesh0', 'edge0'] as const) {
@@ -36,7 +36,7 @@ for (const port of ['mesh0', 'edge0'] as const) {
         runScapy(
           lab,
           sender,
-          `frame = ${text}\nframe.src = get_if_hwaddr('${out}')\nsendp(frame, iface='${out}')\nprint(bytes(frame).hex())`,
+          `own = get_if_addr('${out}')\nframe = ${text}\nframe.src = get_if_hwaddr('${out}')\nsendp(frame, iface='${out}')\nprint(bytes(frame).hex())`,
         );
       const passed = sumCounts(await readDrops(lab, receiver), 'passed');
       await countLosses(t, lab, [], async () => {

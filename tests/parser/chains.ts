@@ -24,6 +24,7 @@ export const mesh: Mesh = {
     throughFar: { hops: ['fw', 'far'], mode: 'strict' },
     throughLost: { hops: ['edge', 'fw', 'lost'] },
     throughAside: { hops: ['fw', 'aside'], record: 1 },
+    fromAside: { hops: ['aside', 'fw', 'ids'] },
     longest: { hops: [...hops] },
     longestRecorded: { hops: ['edge', 'ids', 'gw', 'fw'], record: 4 },
     in: { hops: ['edge', 'ids', 'fw'], record: 2 },

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* 40 bytes without padding; tests/parser/decision.ts knows the same layout. */
+/* 48 bytes without padding; tests/parser/decision.ts knows the same layout. */
 struct lsr_decision {
 	__u8 header_fault; /* enum lsr_reason, 0 for none; so are the other faults */
 	__u8 option_fault;

@@ -4,7 +4,7 @@ import { reasons } from '../../src/reasons.js';
 import { isMartian, judgeLayout, listOptions, type OptionList, readHeader } from '../helpers/header.js';
 
 /** struct lsr_decision in decide.h. */
-export const DECISION_BYTES = 40;
+export const DECISION_BYTES = 48;
 
 /** A decision without what nobody but the comparison of bytes looks at. */
 export interface Decision {
@@ -16,6 +16,8 @@ export interface Decision {
   martianSource: boolean;
   hasRoute: boolean;
   headerLength: number;
+  /** Bit n: enum lsr_option_class n was seen before the first fault. */
+  classes: number;
 }
 
 const little = endianness() === 'LE';
@@ -50,7 +52,7 @@ export function writeOpinion(output: DataView, at: number, packet: Uint8Array, s
   if (list.fault || !hasRoute) return;
   const layout = judgeLayout(field, list, header.fragment);
   output.setUint8(at + 2, layout.fault ? indexOf(layout.fault) : 0);
-  if (!layout.fault) writeOptions(output, at + 32, list, layout.blank);
+  if (!layout.fault) writeOptions(output, at + 36, list, layout.blank);
 }
 
 /** The decision about the packet with this index. */
@@ -68,6 +70,7 @@ export function readDecision(bytes: Buffer, packet: number): Decision {
     martianSource: bytes.readUInt8(at + 22) === 1,
     hasRoute: bytes.readUInt8(at + 23) === 1,
     headerLength: bytes.readUInt8(at + 18),
+    classes: bytes.readUInt8(at + 32),
   };
 }
 
@@ -87,7 +90,21 @@ function writeOptions(output: DataView, at: number, list: OptionList, blank: num
   output.setUint8(at + 5, record?.length ?? blank);
   output.setUint8(at + 6, record?.pointer ?? 0);
   output.setUint8(at + 7, list.end);
+  output.setUint8(
+    at + 8,
+    list.options.reduce((classes, { type }) => classes | classOf(type), 0),
+  );
 }
+
+/** enum lsr_option_class, as a bit; 0 for NOP. */
+function classOf(type: number): number {
+  if (type === 1) return 0;
+  const place = classTypes.findIndex((types) => types.includes(type));
+  return 1 << (place < 0 ? classTypes.length : place);
+}
+
+/** Source routes, Record Route, timestamp, Router Alert, labels, stream id; all else is behind them. */
+const classTypes = [[131, 137], [7], [68], [148], [130, 133, 134], [136]];
 
 /** A source route that is not first, or a Record Route that follows neither it nor the base header. */
 function isDisordered({ options }: OptionList): boolean {

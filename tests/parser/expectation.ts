@@ -45,6 +45,7 @@ export const reasonsOfMesh = [
   'route_mismatch',
   'unknown_path',
   'position',
+  'previous_hop',
   'destination',
   'ttl',
   'advanced',
@@ -55,6 +56,8 @@ export const reasonsOfMesh = [
 ];
 
 const own = ['10.0.0.2', '10.1.0.1', '10.2.0.1'].map((text) => parseAddress(text) ?? 0);
+/** Behind an edge port: nothing that it sends on comes in by mesh0. */
+const aside = parseAddress(mesh.nodes.aside?.address ?? '') ?? 0;
 const me = parseAddress(mesh.nodes[node]?.address ?? '') ?? 0;
 const nodes = new Set(Object.values(mesh.nodes).map(({ address }) => parseAddress(address) ?? 0));
 
@@ -63,6 +66,8 @@ interface Prediction {
   known: string;
   address: number;
   next: number;
+  /** The hop before; 0 at the first. */
+  previous: number;
   destinations: Prefix[];
 }
 
@@ -77,13 +82,19 @@ export function expectReasons(
 ): readonly string[] {
   const { headerFault, optionFault, layoutFault, checksumRight, hasRoute } = decision;
   if (headerFault) return [headerFault];
-  if (decision.headerLength === 20) return plain;
+  if (decision.headerLength === 20) return guard(place, packet, plain);
   if (place === 'edge') return ['edge_option'];
-  if (place === 'strip') return checksumRight ? plain : ['checksum'];
   if (place === 'local') return hasRoute ? ['local_route'] : ['has_options', ...plain];
 
   if (optionFault) return [optionFault];
-  if (!hasRoute) return ['passed'];
+  const others = decision.classes || classOther;
+  if (place === 'strip') {
+    if (others & neverStripped) return ['edge_option'];
+    if (others === routerAlert) return guard(place, packet, ['has_options', ...plain]);
+    if (!checksumRight) return ['checksum'];
+    return [...guard(place, packet, plain), ...(segmented ? ['resize'] : [])];
+  }
+  if (!hasRoute) return others & neverPassed ? ['forbidden_option'] : ['passed'];
   if (place === 'broadcast') return ['layer2_destination'];
   if (!checksumRight) return ['checksum'];
   if (layoutFault) return [layoutFault];
@@ -94,6 +105,24 @@ export function expectReasons(
   if (destination === me) return expectAtHop(packet, source, segmented);
   if (!nodes.has(destination)) return ['not_my_hop'];
   return (packet[8] ?? 0) <= 1 ? ['ttl'] : ['forwarded', ...wayOut];
+}
+
+/** Bits of `classes`. */
+const routerAlert = 1 << 3;
+const classOther = 1 << 6;
+/** The policies of strip0: timestamp, labels. */
+const neverStripped = (1 << 2) | (1 << 4);
+/** The defaults of a mesh port: timestamp, stream id. */
+const neverPassed = (1 << 2) | (1 << 5);
+
+/** What an edge port says of the addresses of a packet that is otherwise as `then`. */
+function guard(place: Place, packet: Buffer, then: readonly string[]): readonly string[] {
+  if (place !== 'edge' && place !== 'strip') return then;
+  const source = packet.readUInt32BE(12);
+  if (own.includes(source) || nodes.has(source)) return ['source_spoof'];
+  const toNode = place === 'strip' && nodes.has(packet.readUInt32BE(16));
+  if (!toNode || packet[9] === 1) return then; // ICMP is open
+  return packet[9] === 6 ? ['infrastructure', ...then] : ['infrastructure'];
 }
 
 /** Only what the mesh predicts byte for byte may advance or end here. */
@@ -109,6 +138,7 @@ function expectAtHop(packet: Buffer, source: number, segmented: boolean): readon
   if (!alike) return explain(packet, entries, source);
   const found = alike.find(({ address }) => address === me);
   if (!found) return ['position'];
+  if (found.previous === aside) return ['previous_hop'];
   if (found.next === source || final === source) return ['reflect'];
   if (found.next !== 0) return ttl <= 1 ? ['ttl'] : ['advanced', ...wayOut];
   const allowed = found.destinations.some((prefix) => containsAddress(prefix, final)) && !isMartian(final);
@@ -172,8 +202,9 @@ function predict(): Map<string, Prediction[]> {
       const described = describe(Buffer.concat([base, options]));
       const key = `${described.head} ${described.known}`;
       const next = path.hops[index + 1]?.address ?? 0;
+      const previous = path.hops[index - 1]?.address ?? 0;
       const others = found.get(key) ?? [];
-      found.set(key, [...others, { ...described, address, next, destinations }]);
+      found.set(key, [...others, { ...described, address, next, previous, destinations }]);
     });
   }
   return found;

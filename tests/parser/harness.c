@@ -11,7 +11,7 @@ struct lsr_head {
 	__u16 gso;
 };
 
-_Static_assert(sizeof(struct lsr_decision) == 40, "as tests/parser/decision.ts has it");
+_Static_assert(sizeof(struct lsr_decision) == 48, "as tests/parser/decision.ts has it");
 
 /* An allocation of exactly its length lets AddressSanitizer see a read behind the packet. */
 static void decide_one(const struct lsr_head *head)

@@ -1,11 +1,18 @@
 import test from 'ava';
 import type { PortConfig } from '../../src/agent-config.js';
 import type { Link } from '../../src/interfaces.js';
+import { fillPolicies } from '../../src/option-policy.js';
 import { type PortInForce, type PortPlan, planPorts } from '../../src/port-plan.js';
 
+const policies = {
+  options: fillPolicies('edge'),
+  icmp: 'pmtu',
+  previousHop: 'off',
+  infrastructure: null,
+} as const;
 const configured: PortConfig[] = [
-  { name: 'mesh0', role: 'mesh', options: 'drop', icmp: 'pmtu' },
-  { name: 'edge0', role: 'edge', options: 'strip', icmp: 'pmtu' },
+  { name: 'mesh0', role: 'mesh', ...policies },
+  { name: 'edge0', role: 'edge', ...policies },
 ];
 const makeLink = (name: string, index: number, more: Partial<Link> = {}): Link => ({
   index,
@@ -156,5 +163,5 @@ for (const [title, before, links, { ports, changes, faults = [] }] of cases) {
 
 test('a port is what agent.yaml says of it, with its link', (t) => {
   const [, port] = planPorts(configured, [mesh, edge], []).ports;
-  t.deepEqual(port, { name: 'edge0', role: 'edge', options: 'strip', icmp: 'pmtu', link: edge });
+  t.deepEqual(port, { name: 'edge0', role: 'edge', ...policies, link: edge });
 });
