@@ -15,6 +15,7 @@
         'addon/map.cc',
         'addon/object.cc',
         'addon/probe.cc',
+        'addon/process.cc',
         'addon/program.cc',
         'addon/qdisc.cc',
         'addon/ring_buffer.cc',

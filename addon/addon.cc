@@ -7,6 +7,7 @@
 #include "map.h"
 #include "object.h"
 #include "probe.h"
+#include "process.h"
 #include "program.h"
 #include "ring_buffer.h"
 
@@ -48,6 +49,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<ProbeMapType>(exports, "probeMapType");
   Export<ProbeHelper>(exports, "probeHelper");
   Export<PossibleCpus>(exports, "possibleCpus");
+  Export<TaiOffset>(exports, "taiOffset");
+  Export<ForbidCoreDumps>(exports, "forbidCoreDumps");
   return exports;
 }
 

@@ -9,6 +9,7 @@
 #include "audit.h"
 #include "route.h"
 #include "slice.h"
+#include "tag.h"
 #include <linux/if_ether.h>
 #include <stddef.h>
 
@@ -25,6 +26,15 @@ static __always_inline const struct lsr_hop *find_part(const struct lsr_route *r
 		if ((i < passed) == (part == LSR_PART_AHEAD))
 			key.route[i] = 0;
 	}
+	return bpf_map_lookup_elem(&hops, &key);
+}
+
+/* The same route without its tag, or with one. */
+static __always_inline const struct lsr_hop *find_other(const struct lsr_route *route)
+{
+	struct lsr_hop_key key = route->key;
+
+	key.tag = key.tag ? 0 : LSR_TAG_LENGTH;
 	return bpf_map_lookup_elem(&hops, &key);
 }
 
@@ -68,6 +78,8 @@ LSR_STEP int explain_mismatch(const struct lsr_packet *packet, const struct lsr_
 		return LSR_DROP_BAD_HOP;
 	if (route->final == packet->source)
 		return LSR_DROP_REFLECT;
+	if (find_other(route))
+		return route->key.tag ? LSR_DROP_UNKNOWN_OPTION : LSR_DROP_TAG_MISSING;
 	if (find_part(route, LSR_PART_AHEAD))
 		return LSR_DROP_RECORD_MISMATCH;
 	if (find_part(route, LSR_PART_RECORDED))
@@ -114,11 +126,12 @@ static __always_inline enum lsr_reason write_advance(struct __sk_buff *skb,
 						     const struct lsr_packet *packet,
 						     const struct lsr_options *options, __be32 next)
 {
+	__u32 route = LSR_BASE_HEADER + options->route_at;
 	__u8 pointer = options->route_pointer + 4;
 
-	if (store_bytes(skb, LSR_BASE_HEADER + options->route_pointer - 1, &packet->destination,
+	if (store_bytes(skb, route + options->route_pointer - 1, &packet->destination,
 			sizeof(packet->destination)) ||
-	    store_bytes(skb, LSR_BASE_HEADER + 2, &pointer, sizeof(pointer)) ||
+	    store_bytes(skb, route + 2, &pointer, sizeof(pointer)) ||
 	    store_bytes(skb, offsetof(struct iphdr, daddr), &next, sizeof(next)))
 		return LSR_DROP_RESIZE;
 	return 0;
@@ -166,20 +179,34 @@ LSR_STEP int forward(struct __sk_buff *skb, struct lsr_packet *packet,
 	return advance ? LSR_ADVANCED : LSR_FORWARDED;
 }
 
+/* The number of the chain in a tag; 0 without one. */
+static __always_inline __u32 read_chain_number(struct __sk_buff *skb,
+					       const struct lsr_options *options)
+{
+	__be16 number;
+
+	if (!options->tag || load_bytes(skb, LSR_BASE_HEADER + offsetof(struct lsr_tag, number),
+					&number, sizeof(number)))
+		return 0;
+	return LSR_NET16(number) & LSR_CHAIN_MAX;
+}
+
 LSR_STEP int end_chain(struct __sk_buff *skb, struct lsr_packet *packet,
 		       const struct lsr_options *options, __be32 destination, __u32 path)
 {
 	struct lsr_destination_key key = {
-		.prefix_length = 64,
+		.prefix_length = 96,
 		.path = path,
 		.destination = destination,
 	};
-	const struct lsr_destination *allowed = bpf_map_lookup_elem(&destinations, &key);
+	const struct lsr_destination *allowed;
 	struct lsr_flow_key flow = {};
 	enum lsr_reason reason;
 
 	if (!packet || !options)
 		return LSR_DROP_SHORT;
+	key.number = read_chain_number(skb, options);
+	allowed = bpf_map_lookup_elem(&destinations, &key);
 	if (!allowed || is_martian(destination))
 		return LSR_DROP_DESTINATION;
 	if (!packet->ttl)
@@ -246,6 +273,7 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 {
 	struct lsr_route route = {};
 	const struct lsr_hop *hop;
+	enum lsr_reason reason;
 
 	if (!packet || !options || !read_hop_key(skb, 0, options, &route))
 		return LSR_DROP_SHORT;
@@ -258,6 +286,11 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 		return deviate(skb, packet, &route, hop->path, LSR_DROP_POSITION);
 	if (packet->previous && hop->previous && !came_from(skb, packet->previous, hop->previous))
 		return deviate(skb, packet, &route, hop->path, LSR_DROP_PREVIOUS_HOP);
+	if (hop->binding) {
+		reason = verify_tag(skb, packet, LSR_BASE_HEADER, hop, route.final);
+		if (reason)
+			return deviate(skb, packet, &route, hop->path, reason);
+	}
 	if (hop->next == packet->source || route.final == packet->source)
 		return LSR_DROP_REFLECT;
 	if (hop->next)
@@ -287,6 +320,8 @@ LSR_STEP int walk_route(struct __sk_buff *skb, struct lsr_packet *packet)
 	reason = scan_options(skb, packet->header, &options);
 	if (reason)
 		return reason;
+	if (options.seen & LSR_SEEN_TAG && !(options.seen & LSR_SEEN_ROUTE))
+		return LSR_DROP_LAYOUT; /* of a source route that was meddled with */
 	if (!(options.seen & LSR_SEEN_ROUTE))
 		return judge_options(packet->options, &options) ? LSR_DROP_FORBIDDEN_OPTION
 								: LSR_PASSED;

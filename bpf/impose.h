@@ -5,6 +5,7 @@
 
 #include "classify.h"
 #include "slice.h"
+#include "tag.h"
 
 /*
  * Makes room for the options. GSO segments keep their size where they fit with them, so that a
@@ -63,10 +64,10 @@ static __always_inline enum lsr_reason write_route(struct __sk_buff *skb, struct
 	    blank_record(skb, LSR_BASE_HEADER + path->destination + sizeof(packet->destination),
 			 path->record))
 		return LSR_DROP_RESIZE;
-	return write_checksum(skb, packet->header);
+	return 0;
 }
 
-LSR_STEP int impose(struct __sk_buff *skb, struct lsr_packet *packet, __u32 number)
+LSR_STEP int impose(struct __sk_buff *skb, struct lsr_packet *packet, __u32 number, __u32 chain)
 {
 	const struct lsr_path *path = bpf_map_lookup_elem(&paths, &number);
 	struct lsr_exit way;
@@ -86,6 +87,10 @@ LSR_STEP int impose(struct __sk_buff *skb, struct lsr_packet *packet, __u32 numb
 	if (reason)
 		return reason;
 	reason = write_route(skb, packet, path);
+	if (!reason && path->binding)
+		reason = sign(skb, packet, number, path->binding, chain);
+	if (!reason)
+		reason = write_checksum(skb, packet->header);
 	if (reason)
 		return reason;
 	reason = depart(skb, packet, size, &way);
@@ -117,7 +122,7 @@ LSR_STEP int classify(struct __sk_buff *skb, struct lsr_packet *packet, __u32 or
 		return LSR_DROP_FRAGMENT;
 	if (packet->stage == LSR_ARRIVED && passes_port(skb, packet))
 		return LSR_PASSED;
-	return impose(skb, packet, chain.path);
+	return impose(skb, packet, chain.path, chain.number);
 }
 
 #endif

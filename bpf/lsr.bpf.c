@@ -243,6 +243,7 @@ struct {
 	enum lsr_part *part;
 	enum lsr_icmp *icmp;
 	enum lsr_fragments *fragments;
+	enum lsr_binding *binding;
 	enum lsr_event_kind *kind;
 } lsr_layout SEC("layout");
 

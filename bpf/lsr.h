@@ -21,6 +21,11 @@ enum lsr_limits {
 	LSR_QUOTE_MAX = 512, /* bytes; the error as a whole is at most 576 (RFC 1812 §4.3.2.3) */
 	LSR_ICMP_PER_SECOND = 1000, /* errors, on each CPU; as net.ipv4.icmp_msgs_per_sec */
 	LSR_ICMP_BURST = 50,        /* as net.ipv4.icmp_msgs_burst */
+	LSR_KEYS = 4,               /* previous, current, next, and one to spare */
+	LSR_TAG_LENGTH = 12,        /* bytes of the integrity option */
+	LSR_CHAIN_MAX = 0x3fff,     /* the number of a chain in the integrity option */
+	LSR_EPOCH_NS = 2000000000,  /* a tag holds in its epoch and in the next */
+	LSR_LAG_NS = 500000000,     /* how far clocks may differ without a loss */
 };
 
 /* IPv4 option types with the copied bit, RFC 791 §3.1. */
@@ -36,6 +41,7 @@ enum lsr_option {
 	LSR_OPTION_STREAM_ID = 136,
 	LSR_OPTION_STRICT = 137,
 	LSR_OPTION_ROUTER_ALERT = 148,
+	LSR_OPTION_INTEGRITY = 158, /* ours, from the numbers for experiments: RFC 4727 §2.3 */
 };
 
 /*
@@ -82,6 +88,7 @@ enum lsr_reason {
 	LSR_DROP_DUPLICATE_OPTION,
 	LSR_DROP_FORBIDDEN_OPTION,
 	LSR_DROP_UNKNOWN_OPTION,
+	LSR_DROP_TAG_FORMAT,
 	LSR_DROP_LAYOUT,
 	LSR_DROP_POINTER,
 	LSR_DROP_EXHAUSTED,
@@ -93,16 +100,23 @@ enum lsr_reason {
 	LSR_DROP_BAD_HOP,
 	LSR_DROP_LOOP,
 	LSR_DROP_UNKNOWN_PATH,
+	LSR_DROP_TAG_MISSING,
 	LSR_DROP_ROUTE_MISMATCH,
 	LSR_DROP_RECORD_MISMATCH,
 	LSR_DROP_POSITION,
 	LSR_DROP_PREVIOUS_HOP,
+	LSR_DROP_KEY_UNKNOWN,
+	LSR_DROP_KEY_EXPIRED,
+	LSR_DROP_TAG_AGE,
+	LSR_DROP_TAG_WRONG,
+	LSR_DROP_ICMP_QUOTE,
 	LSR_DROP_REFLECT,
 	LSR_DROP_DESTINATION,
 	LSR_DROP_TTL,
 	LSR_DROP_NO_CHAIN,
 	LSR_DROP_FRAGMENT,
 	LSR_DROP_HAS_OPTIONS,
+	LSR_DROP_NO_KEY,
 	LSR_DROP_NO_ROUTE,
 	LSR_DROP_NOT_ADJACENT,
 	LSR_DROP_NOT_MESH,
@@ -247,7 +261,30 @@ struct lsr_chain_key {
 struct lsr_chain {
 	__u32 path;
 	__u32 generation;
-	__u32 fragments; /* enum lsr_fragments */
+	__u16 number;   /* in the integrity option, 1…LSR_CHAIN_MAX */
+	__u8 fragments; /* enum lsr_fragments */
+	__u8 unused;
+};
+
+/* What the tag of a packet covers beside its path, its addresses and its protocol. */
+enum lsr_binding {
+	LSR_BINDING_NONE = 0, /* there is no tag */
+	LSR_BINDING_ADDRESSES = 1,
+	LSR_BINDING_PORTS = 2, /* the ports of a packet that nobody may fragment */
+};
+
+/* `keys`: slot -> a key of SipHash-2-4. */
+struct lsr_key {
+	__u64 low;
+	__u64 high;
+	__u64 until; /* CLOCK_REALTIME ns; 0: the slot is empty */
+};
+
+/* `signing`, one entry. */
+struct lsr_signing {
+	__u64 tai_offset; /* CLOCK_TAI - CLOCK_REALTIME, ns */
+	__u32 slot;       /* of the key to sign with; LSR_KEYS for none */
+	__u32 unused;
 };
 
 /* `paths`: path -> what the edge writes. */
@@ -257,9 +294,10 @@ struct lsr_path {
 	__u8 length;                   /* bytes of `options` in use, a multiple of 4 */
 	__u8 destination;              /* offset of the destination in `options` */
 	__u8 strict;
-	__u8 record; /* bytes of Record Route, which stands behind the destination; 0 without */
-	__u16 mtu;   /* bytes; the smallest on the way, as far as the agent knows */
-	__u16 unused;
+	__u8 record;  /* bytes of Record Route, which stands behind the destination; 0 without */
+	__u16 mtu;    /* bytes; the smallest on the way, as far as the agent knows */
+	__u8 binding; /* enum lsr_binding */
+	__u8 unused;
 };
 
 /* Which part of a predicted source route a key holds; the parts explain a mismatch. */
@@ -276,7 +314,8 @@ struct lsr_hop_key {
 	__u8 pointer;
 	__u8 record; /* length of the Record Route option, 0 without */
 	__u8 part;   /* enum lsr_part */
-	__u8 unused[3];
+	__u8 tag;    /* length of the integrity option, 0 without */
+	__u8 unused[2];
 	__be32 route[LSR_HOPS_KNOWN]; /* entries but the last (the destination), zero-filled */
 };
 
@@ -286,12 +325,14 @@ struct lsr_hop {
 	__be32 previous; /* the node before it, 0 at the first hop of chains that begin at several */
 	__u32 path;
 	__u32 generation; /* that first wrote this entry */
+	__u32 binding;    /* enum lsr_binding */
 };
 
-/* `destinations`, an LPM trie: path and destination -> chain. The path counts as 32 prefix bits. */
+/* `destinations`, an LPM trie: path, chain and destination -> chain. What is before the destination always counts. */
 struct lsr_destination_key {
-	__u32 prefix_length; /* bits of path and destination together: 32…64 */
+	__u32 prefix_length; /* bits of all that follows: 64…96 */
 	__u32 path;
+	__u32 number; /* of the chain, as the integrity option has it; 0 without */
 	__be32 destination;
 };
 

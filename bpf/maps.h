@@ -30,6 +30,20 @@ struct {
 } openings SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LSR_KEYS);
+	__type(key, __u32);
+	__type(value, struct lsr_key);
+} keys SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lsr_signing);
+} signing SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, LSR_INTERFACES_MAX * 2);
 	__type(key, __u32);

@@ -93,7 +93,9 @@ struct lsr_options {
 	__u8 record_pointer;
 	__u8 end;     /* where padding begins */
 	__u8 classes; /* bit n: enum lsr_option_class n was seen */
-	__u8 unused[3];
+	__u8 route_at;
+	__u8 tag; /* length of the integrity option, which is first; 0 without */
+	__u8 unused;
 };
 
 enum {
@@ -103,8 +105,8 @@ enum {
 	LSR_SEEN_FORBIDDEN = 8, /* known, and never beside a source route */
 	LSR_SEEN_UNKNOWN = 16,
 	LSR_SEEN_END = 64,
-	LSR_SEEN_DISORDER =
-		32, /* a source route that is not first, or anything between it and RR */
+	LSR_SEEN_DISORDER = 32, /* something is not at the place that it has in a chain packet */
+	LSR_SEEN_TAG = 128,
 };
 
 /* Keeps the compiler from proving away a bound that the verifier wants to see checked. */
@@ -251,10 +253,11 @@ static __always_inline enum lsr_reason read_route(const struct lsr_option_head *
 		return LSR_DROP_OPTION_LENGTH;
 	if (!is_route_pointer(head->pointer, head->length))
 		return LSR_DROP_POINTER;
-	if (at)
+	if (at != options->tag)
 		options->seen |= LSR_SEEN_DISORDER;
 	options->seen |= LSR_SEEN_ROUTE;
 	note_class(options, LSR_CLASS_SOURCE_ROUTE);
+	options->route_at = at;
 	options->route_type = head->type;
 	options->route_length = head->length;
 	options->route_pointer = head->pointer;
@@ -270,13 +273,28 @@ static __always_inline enum lsr_reason read_record(const struct lsr_option_head 
 		return LSR_DROP_RECORD_LENGTH;
 	if (!is_route_pointer(head->pointer, head->length))
 		return LSR_DROP_RECORD_POINTER;
-	if (at != options->route_length)
+	if (at != options->route_at + options->route_length)
 		options->seen |= LSR_SEEN_DISORDER;
 	options->seen |= LSR_SEEN_RECORD;
 	note_class(options, LSR_CLASS_RECORD_ROUTE);
 	options->record_at = at;
 	options->record_length = head->length;
 	options->record_pointer = head->pointer;
+	return 0;
+}
+
+static __always_inline enum lsr_reason read_tag(const struct lsr_option_head *head, __u32 at,
+						struct lsr_options *options)
+{
+	if (options->seen & LSR_SEEN_TAG)
+		return LSR_DROP_DUPLICATE_OPTION;
+	if (head->length != LSR_TAG_LENGTH)
+		return LSR_DROP_TAG_FORMAT;
+	if (at)
+		options->seen |= LSR_SEEN_DISORDER;
+	options->seen |= LSR_SEEN_TAG;
+	note_class(options, LSR_CLASS_OTHER);
+	options->tag = LSR_TAG_LENGTH;
 	return 0;
 }
 
@@ -343,6 +361,8 @@ static __always_inline enum lsr_reason read_option(const struct lsr_option_head 
 		return read_route(head, at, options);
 	if (head->type == LSR_OPTION_RECORD_ROUTE)
 		return read_record(head, at, options);
+	if (head->type == LSR_OPTION_INTEGRITY)
+		return read_tag(head, at, options);
 	return read_other(head, options);
 }
 
@@ -390,7 +410,7 @@ static __always_inline enum lsr_reason read_next(const struct lsr_frame *frame, 
  */
 static __always_inline void read_blank(struct lsr_options *options)
 {
-	__u32 length = options->end - options->route_length;
+	__u32 length = options->end - options->route_at - options->route_length;
 
 	if (options->seen & LSR_SEEN_RECORD) {
 		options->seen |= LSR_SEEN_DISORDER;
@@ -403,7 +423,7 @@ static __always_inline void read_blank(struct lsr_options *options)
 }
 
 /*
- * The canonical chain packet: source route, then Record Route if any, then less than four bytes of
+ * The canonical chain packet: integrity option if any, source route, then Record Route if any, then less than four bytes of
  * zero padding. What follows the End of Option List is nobody's (RFC 791 §3.1), so it must be zero.
  */
 static __always_inline enum lsr_reason check_layout(const struct lsr_frame *frame,

@@ -11,7 +11,7 @@ struct lsr_route {
 	__be32 final; /* the last entry: the destination */
 };
 
-/* Collects the key of `hops` from the IPv4 header at `ip`, whose options begin with a source route of checked length. */
+/* Collects the key of `hops` from the IPv4 header at `ip`, with a source route of checked length. */
 static __always_inline bool read_hop_key(struct __sk_buff *skb, __u32 ip,
 					 const struct lsr_options *options, struct lsr_route *route)
 {
@@ -21,12 +21,13 @@ static __always_inline bool read_hop_key(struct __sk_buff *skb, __u32 ip,
 
 	if (bytes < sizeof(*entries) || bytes > sizeof(entries))
 		return false;
-	if (load_bytes(skb, ip + LSR_BASE_HEADER + 3, entries, bytes))
+	if (load_bytes(skb, ip + LSR_BASE_HEADER + options->route_at + 3, entries, bytes))
 		return false;
 	route->key.type = options->route_type;
 	route->key.length = options->route_length;
 	route->key.pointer = options->route_pointer;
 	route->key.record = options->record_length;
+	route->key.tag = options->tag;
 #pragma clang loop unroll(full)
 	for (__u32 i = 0; i < LSR_ROUTE_MAX; i++) {
 		if (i + 1 == count)

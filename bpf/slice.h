@@ -140,12 +140,8 @@ static __always_inline enum lsr_reason blank_options(struct __sk_buff *skb,
 	struct lsr_option_head head;
 	__u32 at;
 
-	if (packet->header < LSR_BASE_HEADER + 8)
-		return 0;
-	if (load_bytes(skb, LSR_BASE_HEADER, &head, sizeof(head)))
-		return LSR_DROP_RESIZE;
-	at = LSR_BASE_HEADER + head.length;
-	if (at + sizeof(head) > packet->header)
+	at = find_route_end(skb);
+	if (!at || at + sizeof(head) > packet->header)
 		return 0;
 	if (load_bytes(skb, at, &head, sizeof(head)))
 		return LSR_DROP_RESIZE;

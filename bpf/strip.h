@@ -5,16 +5,28 @@
 
 #include "port.h"
 
-/* The last entry of the source route that a checked packet begins its options with. */
+/* The source route of a packet of ours, or of one that was checked: where it ends, and 0 without one. */
+static __always_inline __u32 find_route_end(struct __sk_buff *skb)
+{
+	struct lsr_option_head head;
+	__u32 at = LSR_BASE_HEADER;
+
+	if (load_bytes(skb, at, &head, sizeof(head)))
+		return 0;
+	if (head.type == LSR_OPTION_INTEGRITY) {
+		at += LSR_TAG_LENGTH;
+		if (load_bytes(skb, at, &head, sizeof(head)))
+			return 0;
+	}
+	return is_source_route(head.type) && is_route_length(head.length) ? at + head.length : 0;
+}
+
+/* Its last entry: where the packet goes in the end. */
 static __always_inline bool read_final(struct __sk_buff *skb, __be32 *address)
 {
-	__u8 length;
+	__u32 end = find_route_end(skb);
 
-	if (load_bytes(skb, LSR_BASE_HEADER + 1, &length, sizeof(length)) ||
-	    !is_route_length(length))
-		return false;
-	return !load_bytes(skb, LSR_BASE_HEADER + length - sizeof(*address), address,
-			   sizeof(*address));
+	return end && !load_bytes(skb, end - sizeof(*address), address, sizeof(*address));
 }
 
 /* Takes all options out; the packet is then `destination`'s, as its source sent it. */

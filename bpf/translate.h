@@ -8,8 +8,14 @@
 
 #include "answer.h"
 #include "route.h"
+#include "tag.h"
 
 /* What an error begins with, behind its own IPv4 header. */
+struct lsr_quoted_base {
+	struct lsr_icmp_header icmp;
+	struct iphdr ip;
+};
+
 struct lsr_quoted {
 	struct lsr_icmp_header icmp;
 	struct iphdr ip;
@@ -17,7 +23,7 @@ struct lsr_quoted {
 };
 
 enum {
-	LSR_QUOTED_BASE = sizeof(struct lsr_icmp_header) + LSR_BASE_HEADER,
+	LSR_QUOTED_BASE = sizeof(struct lsr_quoted_base),
 };
 
 static __always_inline bool is_translatable(__u8 type)
@@ -26,51 +32,76 @@ static __always_inline bool is_translatable(__u8 type)
 	       type == LSR_ICMP_PARAMETER_PROBLEM;
 }
 
-/* Reads an error about a packet that begins its options with a source route. */
-static __always_inline bool read_quoted(struct __sk_buff *skb, const struct lsr_packet *packet,
-					struct lsr_quoted *quoted)
+/* Reads an error about a packet with options; its header and, of the quoted one, the base header. */
+static __always_inline bool read_quoted_base(struct __sk_buff *skb, const struct lsr_packet *packet,
+					     struct lsr_quoted_base *quoted)
 {
-	__u32 length;
-
-	if (load_bytes(skb, packet->header, quoted, LSR_QUOTED_BASE))
-		return false;
-	if (!is_translatable(quoted->icmp.type) || quoted->ip.version != 4)
-		return false;
-	length = opaque(quoted->ip.ihl * 4U - LSR_BASE_HEADER);
-	if (length < 8 || length > sizeof(quoted->options))
-		return false;
-	if (load_bytes(skb, packet->header + LSR_QUOTED_BASE, quoted->options, length))
-		return false;
-	return is_source_route(quoted->options[0]) && is_route_length(quoted->options[1]) &&
-	       quoted->options[1] <= length &&
-	       is_route_pointer(quoted->options[2], quoted->options[1]);
+	return !load_bytes(skb, packet->header, quoted, sizeof(*quoted)) &&
+	       is_translatable(quoted->icmp.type) && quoted->ip.version == 4 && quoted->ip.ihl > 6;
 }
 
-/* Whether the quoted packet is in the table of predicted headers, on its way to a hop; and where it goes in the end. */
-LSR_STEP int find_quoted(struct __sk_buff *skb, __u32 header, const struct lsr_quoted *quoted,
-			 __be32 *final)
+/* The quoted packet's options, as far as they tell its place in the table of predicted headers. */
+LSR_STEP int read_quoted_options(struct __sk_buff *skb, __u32 at, __u32 end,
+				 struct lsr_options *options)
 {
-	__u32 ip = header + sizeof(struct lsr_icmp_header);
-	struct lsr_option_head next = {};
-	struct lsr_options options = {};
-	struct lsr_route route = {};
-	const struct lsr_hop *hop;
+	struct lsr_option_head head, next = {};
 
-	if (!quoted || !final)
+	if (!options || load_bytes(skb, at, &head, sizeof(head)))
 		return false;
-	options.route_type = quoted->options[0];
-	options.route_length = quoted->options[1];
-	options.route_pointer = quoted->options[2];
-	if (options.route_length + sizeof(next) <= quoted->ip.ihl * 4U - LSR_BASE_HEADER &&
-	    load_bytes(skb, ip + LSR_BASE_HEADER + options.route_length, &next, sizeof(next)))
+	if (head.type == LSR_OPTION_INTEGRITY && head.length == LSR_TAG_LENGTH) {
+		options->tag = options->route_at = LSR_TAG_LENGTH;
+		at += LSR_TAG_LENGTH;
+		if (load_bytes(skb, at, &head, sizeof(head)))
+			return false;
+	}
+	if (!is_source_route(head.type) || !is_route_length(head.length) ||
+	    !is_route_pointer(head.pointer, head.length) || at + head.length > end)
+		return false;
+	options->route_type = head.type;
+	options->route_length = head.length;
+	options->route_pointer = head.pointer;
+	at += head.length;
+	if (at + sizeof(next) <= end && load_bytes(skb, at, &next, sizeof(next)))
 		return false;
 	if (next.type == LSR_OPTION_RECORD_ROUTE)
-		options.record_length = next.length;
-	if (!read_hop_key(skb, ip, &options, &route))
-		return false;
-	*final = route.final;
+		options->record_length = next.length;
+	return true;
+}
+
+/*
+ * Whether the quoted packet is one of ours on its way to a hop, and where it goes in the end:
+ * LSR_PASSED, 0 where nothing is known of it, LSR_DROP_ICMP_QUOTE where its tag says that it is none.
+ */
+LSR_STEP int find_quoted(struct __sk_buff *skb, const struct lsr_packet *packet, __be32 *final)
+{
+	struct lsr_quoted_base quoted;
+	struct lsr_options options = {};
+	struct lsr_packet sent = {};
+	struct lsr_route route = {};
+	const struct lsr_hop *hop;
+	__u32 ip;
+
+	if (!packet || !final || !read_quoted_base(skb, packet, &quoted))
+		return 0;
+	/* A router that honours source routes sends its error along the reversed one (RFC 1122 §3.2.2). */
+	if (packet->header == LSR_BASE_HEADER && packet->destination != quoted.ip.saddr)
+		return 0;
+	ip = packet->header + sizeof(struct lsr_icmp_header);
+	sent.header = ip + quoted.ip.ihl * 4U; /* as verify_tag() looks for ports there */
+	if (!read_quoted_options(skb, ip + LSR_BASE_HEADER, sent.header, &options) ||
+	    !read_hop_key(skb, ip, &options, &route))
+		return 0;
 	hop = bpf_map_lookup_elem(&hops, &route.key);
-	return hop && hop->address == quoted->ip.daddr;
+	if (!hop || hop->address != quoted.ip.daddr)
+		return 0;
+	*final = route.final;
+	if (!hop->binding)
+		return LSR_PASSED;
+	sent.source = quoted.ip.saddr;
+	sent.protocol = quoted.ip.protocol;
+	sent.fragment = LSR_NET16(quoted.ip.frag_off);
+	return verify_tag(skb, &sent, ip + LSR_BASE_HEADER, hop, route.final) ? LSR_DROP_ICMP_QUOTE
+									      : LSR_PASSED;
 }
 
 /* The quoted packet as its sender sent it, and what that means for its size. */
@@ -110,31 +141,24 @@ static __always_inline enum lsr_reason shorten(struct __sk_buff *skb, struct lsr
 	return write_checksum(skb, LSR_BASE_HEADER);
 }
 
-/*
- * Translates an ICMP error about a packet of a path that is known here, and sends it on to the
- * packet's source through the stack. 0: it is none.
- */
-LSR_STEP int translate_error(struct __sk_buff *skb, struct lsr_packet *packet)
+/* Rewrites an error about one of our packets, whose final destination is known, for the packet's source. */
+LSR_STEP int rewrite_error(struct __sk_buff *skb, struct lsr_packet *packet, __be32 final)
 {
 	struct lsr_quoted before = {}, after = {};
 	enum lsr_reason reason;
 	__u32 length, sum;
-	__be32 final = 0;
 
-	if (!packet || packet->protocol != IPPROTO_ICMP || is_fragment(packet) ||
-	    !read_quoted(skb, packet, &before))
-		return 0;
-	if (!find_quoted(skb, packet->header, &before, &final))
-		return 0;
-	/* A router that honours source routes sends its error along the reversed one (RFC 1122 §3.2.2). */
-	if (packet->header == LSR_BASE_HEADER && packet->destination != before.ip.saddr)
-		return 0;
+	if (!packet || load_bytes(skb, packet->header, &before, LSR_QUOTED_BASE))
+		return LSR_DROP_SHORT;
+	length = opaque(before.ip.ihl * 4U - LSR_BASE_HEADER);
+	if (length < 8 || length > sizeof(before.options) ||
+	    load_bytes(skb, packet->header + LSR_QUOTED_BASE, before.options, length))
+		return LSR_DROP_SHORT;
 	if (packet->header > LSR_BASE_HEADER) {
 		reason = strip_options(skb, packet, before.ip.saddr);
 		if (reason)
 			return reason;
 	}
-	length = before.ip.ihl * 4U - LSR_BASE_HEADER;
 	__builtin_memcpy(&after, &before, LSR_QUOTED_BASE);
 	restore(&after, length, final);
 	/* The sum moves by the difference, the rest of the quote stays what it was. */
@@ -147,6 +171,21 @@ LSR_STEP int translate_error(struct __sk_buff *skb, struct lsr_packet *packet)
 		return reason;
 	note(packet, LSR_NOTE_ICMP_TRANSLATED);
 	return LSR_PASSED;
+}
+
+/*
+ * Translates an ICMP error about a packet of a path that is known here, and sends it on to the
+ * packet's source through the stack. 0: it is none.
+ */
+LSR_STEP int translate_error(struct __sk_buff *skb, struct lsr_packet *packet)
+{
+	enum lsr_reason reason;
+	__be32 final = 0;
+
+	if (!packet || packet->protocol != IPPROTO_ICMP || is_fragment(packet))
+		return 0;
+	reason = find_quoted(skb, packet, &final);
+	return reason == LSR_PASSED ? rewrite_error(skb, packet, final) : reason;
 }
 
 #endif

@@ -6,8 +6,9 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { KeyRing } from '../src/key-ring.js';
 import { applyMesh, openTestbed } from '../tests/helpers/testbed.js';
-import { makeChainPackets, mesh, node } from '../tests/parser/chains.js';
+import { keys, makeChainPackets, mesh, node } from '../tests/parser/chains.js';
 import { Comparison } from '../tests/parser/comparison.js';
 import { exhaust, whole } from '../tests/parser/exhaustion.js';
 import { compileParser, openHarness } from '../tests/parser/harness.js';
@@ -63,6 +64,7 @@ async function compareForLong(): Promise<string[]> {
   const harness = openHarness();
   try {
     applyMesh(bed, mesh, node);
+    new KeyRing(bed.datapath.maps).write(keys);
     const runners = openRunners(bed);
     const comparison = new Comparison({ harness, runners, meshEvery: 64, otherEvery: 1024 });
     const lines = values.whole ? comparison.compareAll(exhaust(whole)) : [];

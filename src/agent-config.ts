@@ -81,6 +81,7 @@ export const AgentConfigSchema = Type.Object(
           'where chained packets may come in from: anywhere, or as the route to the hop before goes',
       }),
     ),
+    keys: Type.Optional(Type.String({ description: 'file of the integrity keys, mode 0600' })),
     store: Type.Optional(Type.String()),
     bpffs: Type.Optional(Type.String()),
   },
@@ -114,6 +115,8 @@ export interface AgentConfig {
   mesh: string | null;
   interfaces: PortConfig[];
   api: { socket: string; listen: string | null };
+  /** File of the integrity keys. */
+  keys: string | null;
   store: string;
   bpffs: string;
 }
@@ -225,6 +228,7 @@ function fillDefaults(value: Static<typeof AgentConfigSchema>, file: string): Ag
       };
     }),
     api: { socket: at(value.api?.socket ?? defaults.socket), listen: value.api?.listen ?? null },
+    keys: value.keys === undefined ? null : at(value.keys),
     store: at(value.store ?? defaults.store),
     bpffs: at(value.bpffs ?? defaults.bpffs),
   };

@@ -1,4 +1,5 @@
 import type { ApplyResult, ChainView, DropsView, Status } from './api-schemas.js';
+import type { KeysView } from './keys.js';
 import type { Mesh } from './mesh.js';
 
 export type { ApplyResult, ChainView, DropsView, Status } from './api-schemas.js';
@@ -19,6 +20,10 @@ export interface Agent {
   mesh(): AppliedMesh | null;
   /** Puts a checked document in force. Throws MESH_INVALID (details.problems), CAPACITY or KERNEL. */
   applyMesh(document: Mesh, text: string): Promise<ApplyResult>;
+  /** The integrity keys, without the keys themselves. */
+  keys(): KeysView;
+  /** Puts keys in force. Throws KEYS_INVALID, which quotes none of them, or STORE. */
+  applyKeys(text: string): KeysView;
   chains(): ChainView[];
   drops(): Promise<DropsView>;
   /** Carries the kernel's flow counters into the store, so that a query sees them. */

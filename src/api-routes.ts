@@ -17,6 +17,7 @@ import {
   StatusSchema,
 } from './api-schemas.js';
 import { LsrError } from './errors.js';
+import { KeysSchema, KeysViewSchema } from './keys.js';
 import { MeshSchema } from './mesh.js';
 import type { MeshReader } from './mesh-reader.js';
 import { PathsPageSchema } from './record.js';
@@ -46,6 +47,7 @@ export function addRoutes(app: Scope, context: RouteContext): void {
   }));
   app.get('/v1/drops', answering('What was dropped, where and why', DropsSchema), () => agent.drops());
   addMeshRoutes(app, context);
+  addKeyRoutes(app, context);
   addPathsRoute(app, context);
   app.get(
     '/metrics',
@@ -77,29 +79,40 @@ function addMeshRoutes(app: Scope, { agent, readOnly, reader }: RouteContext): v
 
   const { schema } = answering('Put a mesh document in force, whole or not at all', ApplyResultSchema);
   const write = { schema: { ...schema, body: MeshSchema, consumes: mediaTypes } };
+  app.put('/v1/mesh', { ...write, ...writing(app, readOnly) }, async ({ body }) => {
+    const text = readBody(body);
+    const { mesh, problems } = await reader.read(text);
+    if (!mesh) {
+      const first = problems[0];
+      const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
+      const detail = first
+        ? `${first.line}:${first.column}: ${first.message}${more}`
+        : 'the document is empty';
+      throw new LsrError('MESH_INVALID', detail, { problems });
+    }
+    return agent.applyMesh(mesh, text);
+  });
+}
+
+function addKeyRoutes(app: Scope, { agent, readOnly }: RouteContext): void {
+  const summary = 'The integrity keys, without the keys themselves';
+  app.get('/v1/keys', answering(summary, KeysViewSchema), () => agent.keys());
+  const { schema } = answering('Put integrity keys in force, all or none', KeysViewSchema);
+  const write = { schema: { ...schema, body: KeysSchema, consumes: mediaTypes } };
+  app.put('/v1/keys', { ...write, ...writing(app, readOnly) }, ({ body }) => agent.applyKeys(readBody(body)));
+}
+
+/** A route for the socket alone, whose body is checked by its own reader. */
+function writing(app: Scope, readOnly: boolean) {
   const refuse = async (): Promise<void> => {
     throw new LsrError('READ_ONLY', 'this listener only reads; write through the unix socket of the agent');
   };
-  app.put(
-    '/v1/mesh',
-    { ...write, validatorCompiler: passBody(app), ...(readOnly && { onRequest: refuse }) },
-    async (request) => {
-      const text: unknown = request.body;
-      if (typeof text !== 'string' || text.trim() === '') {
-        throw new LsrError('REQUEST_INVALID', 'the body is empty; send the mesh document');
-      }
-      const { mesh, problems } = await reader.read(text);
-      if (!mesh) {
-        const first = problems[0];
-        const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
-        const detail = first
-          ? `${first.line}:${first.column}: ${first.message}${more}`
-          : 'the document is empty';
-        throw new LsrError('MESH_INVALID', detail, { problems });
-      }
-      return agent.applyMesh(mesh, text);
-    },
-  );
+  return { validatorCompiler: passBody(app), ...(readOnly && { onRequest: refuse }) };
+}
+
+function readBody(body: unknown): string {
+  if (typeof body === 'string' && body.trim() !== '') return body;
+  throw new LsrError('REQUEST_INVALID', 'the body is empty; send the document');
 }
 
 function addPathsRoute(app: Scope, { agent, store }: RouteContext): void {
@@ -129,7 +142,7 @@ function answering<Answer extends object>(
   return { schema: { summary, querystring, response: { 200: answer, '4xx': failure, '5xx': failure } } };
 }
 
-/** MeshSchema describes the body in OpenAPI; the check itself is MeshReader's, which knows lines and meaning. */
+/** The schema describes the body in OpenAPI; the check itself is the reader's, which knows lines and meaning. */
 function passBody(app: Scope): FastifySchemaCompiler<TSchema> {
   return (route) => {
     if (route.httpPart === 'body') return () => true;

@@ -25,6 +25,15 @@ export const StatusSchema = Type.Object(
       },
       closed,
     ),
+    keys: Type.Object(
+      {
+        sending: nullable(Type.Integer({ description: 'the slot that packets are signed with' })),
+        error: nullable(
+          Type.String({ description: 'why the newest keys were refused; those in force stay' }),
+        ),
+      },
+      closed,
+    ),
     interfaces: Type.Array(
       Type.Object(
         {

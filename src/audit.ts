@@ -108,6 +108,5 @@ function makeRow(
     bytes: Number(flow.bytes - (known?.bytes ?? 0n)),
     firstSeen: toWallTime(clock, flow.firstSeen),
     lastSeen: toWallTime(clock, flow.lastSeen),
-    integrity: 'none',
   };
 }

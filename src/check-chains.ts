@@ -1,28 +1,30 @@
 import { formatPrefix } from './address.js';
 import { type Finding, makePointer, quote, suggest } from './finding.js';
-import {
-  ADDRESS_BYTES,
-  OPTION_BYTES_MAX,
-  ROUTE_AND_RECORD_MAX,
-  ROUTE_ENTRIES_MAX,
-  ROUTE_HEAD_BYTES,
-} from './limits.js';
+import { enums } from './layout.js';
+import { ADDRESS_BYTES, OPTION_BYTES_MAX, ROUTE_HEAD_BYTES, TAG_BYTES } from './limits.js';
 import { lookUp, type Mesh, type MeshChain } from './mesh.js';
 import { findOverlaps } from './overlap.js';
-import { describePath, type RenderedChain, renderMesh, resolveHops } from './render.js';
+import {
+  describePath,
+  pathsOf,
+  type RenderedChain,
+  readIntegrity,
+  renderMesh,
+  resolveHops,
+} from './render.js';
 
 /** Whether hops exist, stand once, and fit into an IPv4 header. */
 export function checkChains(mesh: Mesh): Finding[] {
   return Object.entries(mesh.chains).flatMap(([name, chain]) => [
     ...checkHops(mesh, name, chain),
-    ...checkBudget(name, chain),
+    ...checkBudget(name, chain, readIntegrity(mesh, chain) !== 'off'),
   ]);
 }
 
 /** Whether all that is rendered can be told apart, by id and on the wire. Only for a mesh that is right otherwise. */
 export function checkPaths(mesh: Mesh): Finding[] {
   const { chains } = renderMesh(mesh);
-  return [...checkIds(chains), ...groupByPath(chains).flatMap(checkDestinations)];
+  return [...checkNumbers(chains), ...checkIds(chains), ...groupByPath(chains).flatMap(checkDestinations)];
 }
 
 function checkHops(mesh: Mesh, name: string, chain: MeshChain): Finding[] {
@@ -51,17 +53,34 @@ function checkHops(mesh: Mesh, name: string, chain: MeshChain): Finding[] {
   });
 }
 
-function checkBudget(name: string, { hops, record = 0 }: MeshChain): Finding[] {
+function checkBudget(name: string, { hops, record = 0 }: MeshChain, tagged: boolean): Finding[] {
   const route = ROUTE_HEAD_BYTES + ADDRESS_BYTES * hops.length;
   const recordRoute = record > 0 ? ROUTE_HEAD_BYTES + ADDRESS_BYTES * record : 0;
-  if (route + recordRoute <= OPTION_BYTES_MAX) return [];
-  const parts = record > 0 ? ` (${route} for the source route, ${recordRoute} for Record Route)` : '';
+  const tag = tagged ? TAG_BYTES : 0;
+  const bytes = tag + route + recordRoute;
+  if (bytes <= OPTION_BYTES_MAX) return [];
+  const parts = [
+    tagged ? `${tag} for integrity` : null,
+    `${route} for the source route`,
+    record > 0 ? `${recordRoute} for Record Route` : null,
+  ].filter((part) => part !== null);
+  const sum = parts.length > 1 ? ` (${parts.join(', ')})` : '';
+  const heads = ROUTE_HEAD_BYTES * (record > 0 ? 2 : 1);
+  const most = Math.floor((OPTION_BYTES_MAX - tag - heads) / ADDRESS_BYTES);
   const limit =
     record > 0
-      ? `hops and record together can be ${ROUTE_AND_RECORD_MAX}, here they are ${hops.length} + ${record}`
-      : `a source route has at most ${ROUTE_ENTRIES_MAX} hops, here are ${hops.length}`;
-  const message = `chain ${quote(name)} needs ${route + recordRoute} option bytes${parts}, and IPv4 has ${OPTION_BYTES_MAX}: ${limit}`;
+      ? `hops and record together can be ${most}, here they are ${hops.length} + ${record}`
+      : `there is room for ${most} hops, here are ${hops.length}`;
+  const message = `chain ${quote(name)} needs ${bytes} option bytes${sum}, and IPv4 has ${OPTION_BYTES_MAX}: ${limit}`;
   return [{ pointer: makePointer('chains', name, 'hops'), code: 'CHAIN_TOO_LONG', message }];
+}
+
+function checkNumbers(chains: readonly RenderedChain[]): Finding[] {
+  const tagged = chains.filter(({ path }) => path.binding !== 'none');
+  if (tagged.every(({ number }) => number > 0)) return [];
+  const most = enums.lsr_limits.LSR_CHAIN_MAX;
+  const message = `${tagged.length} chains have integrity, and the option has numbers for ${most}`;
+  return [{ pointer: makePointer('chains'), code: 'CHAINS_TOO_MANY', message, part: 'key' }];
 }
 
 function checkIds(chains: readonly RenderedChain[]): Finding[] {
@@ -89,14 +108,16 @@ function checkIds(chains: readonly RenderedChain[]): Finding[] {
 function groupByPath(chains: readonly RenderedChain[]): RenderedChain[][] {
   const groups = new Map<number, RenderedChain[]>();
   for (const chain of chains) {
-    const group = groups.get(chain.path.id);
+    const untagged = pathsOf(chain).find(({ binding }) => binding === 'none');
+    if (!untagged) continue; // told apart by the number in the integrity option
+    const group = groups.get(untagged.id);
     if (group) group.push(chain);
-    else groups.set(chain.path.id, [chain]);
+    else groups.set(untagged.id, [chain]);
   }
   return [...groups.values()];
 }
 
-/** Chains on one path: the destination is all that tells them apart on the wire. */
+/** Chains on one path without a tag: the destination is all that tells them apart on the wire. */
 function checkDestinations(chains: readonly RenderedChain[]): Finding[] {
   const placed = chains.flatMap(({ name, destinations }, order) =>
     destinations.map((prefix) => ({ name, order, prefix })),
@@ -108,7 +129,7 @@ function checkDestinations(chains: readonly RenderedChain[]): Finding[] {
     const [first, second] = item.order < other.order ? [item, other] : [other, item];
     const message =
       `chains ${quote(first.name)} and ${quote(second.name)} have the same hops, mode and record, and both lead to ` +
-      `${formatPrefix(item.prefix)}: on the wire they could not be told apart. Use one chain, or change hops or record of one`;
+      `${formatPrefix(item.prefix)}: on the wire they could not be told apart. Use one chain, change hops or record of one, or give them "integrity: require"`;
     const pointer = makePointer('chains', second.name);
     if (!findings.has(pointer))
       findings.set(pointer, { pointer, code: 'CHAINS_INDISTINGUISHABLE', message, part: 'key' });

@@ -7,6 +7,7 @@ import { addCheckCommand } from './commands/check.js';
 import { addDaemonCommand } from './commands/daemon.js';
 import { addDoctorCommand } from './commands/doctor.js';
 import { addDropsCommand } from './commands/drops.js';
+import { addKeysCommand } from './commands/keys.js';
 import { addLabCommand } from './commands/lab.js';
 import { addPathsCommand } from './commands/paths.js';
 import { addPlanCommand } from './commands/plan.js';
@@ -25,6 +26,7 @@ const commands = [
   addChainsCommand,
   addPathsCommand,
   addDropsCommand,
+  addKeysCommand,
   addDoctorCommand,
   addUnloadCommand,
   addLabCommand,

@@ -7,6 +7,7 @@ import { findFaults, findPorts, type Link, listLinks } from './interfaces.js';
 import { openListeners } from './listener.js';
 import { componentLogger, type Logger } from './logger.js';
 import { describeError, type Loaded, loadWanted, watchDocument } from './mesh-store.js';
+import { loadNative } from './native.js';
 import { watchPorts } from './port-watch.js';
 import { Ports } from './ports.js';
 import { RunningAgent } from './running-agent.js';
@@ -23,6 +24,7 @@ export async function runDaemon(
   { detachOnExit }: { detachOnExit: boolean },
 ): Promise<void> {
   const log = componentLogger(logger, 'daemon');
+  loadNative().forbidCoreDumps();
   const claim = await claimHost(config);
   const links = await listLinks();
   requirePort(config, links);
@@ -34,6 +36,7 @@ export async function runDaemon(
   const ports = new Ports(config.interfaces, datapath);
   const agent = new RunningAgent({ config, ports, datapath, store, logger });
   ports.write(links);
+  agent.loadKeys();
   putFirstInForce(agent, config, log);
 
   attachFirst(ports, log);
@@ -45,6 +48,7 @@ export async function runDaemon(
   log.info({ node: config.node, generation: agent.generation }, 'ready');
 
   const reload = (): void => {
+    agent.loadKeys();
     if (config.mesh === null) return;
     const { loaded, error } = loadWanted(config.mesh, lastGoodFile(config));
     const refused = error ?? (loaded ? tryDocument(agent, loaded) : null);

@@ -26,6 +26,8 @@ const mapNames = [
   'state',
   'interfaces',
   'openings',
+  'keys',
+  'signing',
   'counters',
   'flows',
   'deviations',

@@ -3,7 +3,15 @@ import { encode, encodeIndex, type Struct } from './codec.js';
 import { LsrError } from './errors.js';
 import { enums } from './layout.js';
 import type { Mesh } from './mesh.js';
-import { headerAt, type Rendered, type RenderedPath } from './render.js';
+import {
+  type Binding,
+  countTagBytes,
+  headerAt,
+  pathsOf,
+  type Rendered,
+  type RenderedChain,
+  type RenderedPath,
+} from './render.js';
 import { renderRules } from './tuples.js';
 
 /** Key bytes (latin1) -> value bytes. */
@@ -50,7 +58,8 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
   // Also those that begin here: an ICMP error about one of their packets is translated back.
   const visited = rendered.paths.filter(
     (path) =>
-      path.hops.some((hop) => hop.node === host.node) || chains.some((chain) => chain.path.id === path.id),
+      path.hops.some((hop) => hop.node === host.node) ||
+      chains.some((chain) => pathsOf(chain).includes(path)),
   );
   const ended = rendered.chains.filter((chain) => chain.path.hops.at(-1)?.node === host.node);
   const rules = renderRules(local, new Map(chains.map((chain) => [chain.name, chain.id])), version.set);
@@ -65,8 +74,8 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
       paths: makeTable([...ids.values()].map((path) => pathEntry(path, host.mtu))),
       destinations: makeTable(
         ended.flatMap((chain) =>
-          chain.destinations.map((prefix) =>
-            destinationEntry(chain.path.id, chain.id, prefix, version.generation),
+          pathsOf(chain).flatMap((path) =>
+            chain.destinations.map((prefix) => destinationEntry(chain, path, prefix, version.generation)),
           ),
         ),
       ),
@@ -79,6 +88,7 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
           encode('lsr_chain', {
             path: chain.path.id,
             generation: version.generation,
+            number: chain.number,
             fragments:
               enums.lsr_fragments[chain.fragments === 'drop' ? 'LSR_FRAGMENTS_DROP' : 'LSR_FRAGMENTS_CHAIN'],
           }),
@@ -142,25 +152,41 @@ function pathEntry(path: RenderedPath, mtu: number): Entry {
     strict: path.mode === 'strict' ? 1 : 0,
     record: path.recordBytes,
     mtu: Math.min(mtu, path.mtu ?? mtu, 0xffff),
+    binding: bindings[path.binding],
     unused: 0,
   };
   return [encodeIndex(path.id), encode('lsr_path', value)];
 }
 
-function destinationEntry(path: number, chain: number, prefix: Prefix, generation: number): Entry {
+const bindings: Record<Binding, number> = {
+  none: enums.lsr_binding.LSR_BINDING_NONE,
+  addresses: enums.lsr_binding.LSR_BINDING_ADDRESSES,
+  ports: enums.lsr_binding.LSR_BINDING_PORTS,
+};
+
+function destinationEntry(
+  chain: RenderedChain,
+  path: RenderedPath,
+  prefix: Prefix,
+  generation: number,
+): Entry {
   return [
-    encode('lsr_destination_key', { prefixLength: 32 + prefix.length, path, destination: prefix.address }),
-    encode('lsr_destination', { chain, generation }),
+    encode('lsr_destination_key', {
+      prefixLength: 64 + prefix.length,
+      path: path.id,
+      number: path.binding === 'none' ? 0 : chain.number,
+      destination: prefix.address,
+    }),
+    encode('lsr_destination', { chain: chain.id, generation }),
   ];
 }
 
 /** Path -> the node where all chains that take it begin, as far as it is only one. */
 function findEdges(mesh: Mesh, rendered: Rendered): Map<number, Address> {
-  const paths = new Map(rendered.chains.map(({ name, path }) => [name, path.id]));
+  const paths = new Map(rendered.chains.map((chain) => [chain.name, pathsOf(chain)]));
   const edges = new Map<number, Set<string>>();
   for (const { at, chain } of mesh.rules) {
-    const path = paths.get(chain) ?? 0;
-    edges.set(path, new Set([...(edges.get(path) ?? []), ...at]));
+    for (const { id } of paths.get(chain) ?? []) edges.set(id, new Set([...(edges.get(id) ?? []), ...at]));
   }
   const single = [...edges].filter(([, nodes]) => nodes.size === 1);
   return new Map(single.map(([path, [node = '']]) => [path, nodeAddress(mesh, node)]));
@@ -175,6 +201,7 @@ function hopEntries(path: RenderedPath, edge: Address, generation: number): Entr
       previous: path.hops[index - 1]?.address ?? edge,
       path: path.id,
       generation,
+      binding: bindings[path.binding],
     });
     return hopKeys(path, index + 1).map((key): Entry => [key, value]);
   });
@@ -183,7 +210,8 @@ function hopEntries(path: RenderedPath, edge: Address, generation: number): Entr
 /** The whole key and, where they say anything, its two parts. */
 function hopKeys(path: RenderedPath, position: number): Buffer[] {
   const { LSR_PART_AHEAD, LSR_PART_RECORDED, LSR_PART_WHOLE } = enums.lsr_part;
-  const options = Buffer.from(headerAt(path, position, 0).options);
+  const tag = countTagBytes(path);
+  const options = Buffer.from(headerAt(path, position, 0).options).subarray(tag);
   const known = Array.from({ length: path.hops.length - 1 }, (_, i) => options.readUInt32BE(3 + 4 * i));
   const passed = position - 1;
   const key = (part: number, route: number[]) =>
@@ -192,6 +220,7 @@ function hopKeys(path: RenderedPath, position: number): Buffer[] {
       length: options[1] ?? 0,
       pointer: options[2] ?? 0,
       record: path.recordBytes,
+      tag,
       part,
       route,
     });

@@ -2,6 +2,7 @@
 export const errorTable = {
   USAGE: { status: 400, exit: 2, title: 'Wrong usage' },
   CONFIG_INVALID: { status: 422, exit: 2, title: 'The agent configuration is not valid' },
+  KEYS_INVALID: { status: 422, exit: 2, title: 'The keys are not valid' },
   MESH_INVALID: { status: 422, exit: 2, title: 'The mesh document is not valid' },
   MESH_UNREADABLE: { status: 422, exit: 2, title: 'The mesh document cannot be read' },
   REQUEST_INVALID: { status: 400, exit: 2, title: 'The request is not valid' },

@@ -1,9 +1,10 @@
 import { type Address, formatAddress, parseAddress } from './address.js';
 import type { Intent } from './audit.js';
 import { enums } from './layout.js';
+import { TAG_BYTES } from './limits.js';
 import { reasons } from './reasons.js';
-import type { RouteEntry, Verdict } from './record.js';
-import type { RenderedPath } from './render.js';
+import type { Integrity, RouteEntry, Verdict } from './record.js';
+import { pathsOf, type RenderedPath } from './render.js';
 
 /** What the kernel saw of a flow, and why it let it end or dropped it. */
 export interface Evidence {
@@ -25,6 +26,7 @@ export interface Judgement {
   recorded: RouteEntry[];
   verdict: Verdict;
   reasons: string[];
+  integrity: Integrity;
 }
 
 /**
@@ -36,19 +38,22 @@ export interface Judgement {
  *   forged     a source route that is no path of the mesh
  */
 export function judgeFlow(intents: readonly Intent[], evidence: Evidence): Judgement {
-  const chains = intents.flatMap(({ rendered }) => rendered.chains);
-  const chain =
-    chains.find(({ id, path }) => id === evidence.chain && path.id === evidence.path) ??
-    chains.find(({ path }) => path.id === evidence.path);
+  const taken = intents
+    .flatMap(({ rendered }) => rendered.chains)
+    .flatMap((chain) => pathsOf(chain).map((path) => ({ chain, path })))
+    .filter(({ path }) => path.id === evidence.path);
+  const { chain, path } = taken.find(({ chain }) => chain.id === evidence.chain) ?? taken[0] ?? {};
+  const ended = evidence.reason === enums.lsr_reason.LSR_ENDED;
   const recorded = [...readRoute(evidence.options), evidence.hop].map((address) => resolve(intents, address));
   return {
     chain: chain?.name ?? null,
-    expected: (chain?.path.hops ?? []).map(({ node, address }) => ({
+    expected: (path?.hops ?? []).map(({ node, address }) => ({
       node,
       address: formatAddress(address),
     })),
     recorded,
-    ...decide(intents, chain?.path, evidence),
+    ...decide(intents, path, evidence),
+    integrity: ended && path && path.binding !== 'none' ? 'verified' : 'none',
   };
 }
 
@@ -99,7 +104,8 @@ function resolve(intents: readonly Intent[], address: Address): RouteEntry {
 
 /** The entries of the source route before its pointer: what the hops recorded (RFC 791 §3.1). */
 function readRoute(options: Uint8Array): Address[] {
-  const view = Buffer.from(options);
+  const all = Buffer.from(options);
+  const view = all[0] === enums.lsr_option.LSR_OPTION_INTEGRITY ? all.subarray(TAG_BYTES) : all;
   const end = Math.min(view[1] ?? 0, view.length, (view[2] ?? 4) - 1);
   const addresses: Address[] = [];
   for (let at = 3; at + 4 <= end; at += 4) addresses.push(view.readUInt32BE(at));

@@ -30,6 +30,7 @@ export function describeLayout(types: readonly BtfType[]): { text: string; diges
 const isOurs = (name: string): boolean => name.startsWith('lsr_') && !kernelSide.has(name);
 const kernelSide = new Set([
   'lsr_allowance',
+  'lsr_covered',
   'lsr_error',
   'lsr_exit',
   'lsr_header',
@@ -41,9 +42,12 @@ const kernelSide = new Set([
   'lsr_probe',
   'lsr_quote',
   'lsr_quoted',
+  'lsr_quoted_base',
   'lsr_route',
   'lsr_search',
+  'lsr_sip',
   'lsr_slices',
+  'lsr_tag',
   'lsr_walk',
 ]);
 const byName = (a: BtfType, b: BtfType): number => (a.name < b.name ? -1 : 1);

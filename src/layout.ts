@@ -1,6 +1,6 @@
 // Generated from the BTF of bpf/lsr.bpf.c by `npm run layout`. Do not edit.
 
-export const digest = 'daf93411799827fc997fe8ddf1cd87180c48debb97ded67b65e47e934d4e74c2';
+export const digest = '6686c04d3f0e57a4c35a8f04711fbb4c90ce83c95f87855aca0915e903275795';
 
 export const structs = {
   lsr_chain: {
@@ -8,7 +8,9 @@ export const structs = {
     fields: {
       path: { offset: 0, kind: 'u32' },
       generation: { offset: 4, kind: 'u32' },
-      fragments: { offset: 8, kind: 'u32' },
+      number: { offset: 8, kind: 'u16' },
+      fragments: { offset: 10, kind: 'u8' },
+      unused: { offset: 11, kind: 'u8' },
     },
   },
   lsr_chain_key: {
@@ -19,10 +21,10 @@ export const structs = {
     },
   },
   lsr_counters: {
-    size: 960,
+    size: 1088,
     fields: {
-      count: { offset: 0, kind: 'u64', count: 60 },
-      sampled: { offset: 480, kind: 'u64', count: 60 },
+      count: { offset: 0, kind: 'u64', count: 68 },
+      sampled: { offset: 544, kind: 'u64', count: 68 },
     },
   },
   lsr_destination: {
@@ -33,11 +35,12 @@ export const structs = {
     },
   },
   lsr_destination_key: {
-    size: 12,
+    size: 16,
     fields: {
       prefixLength: { offset: 0, kind: 'u32' },
       path: { offset: 4, kind: 'u32' },
-      destination: { offset: 8, kind: 'be32' },
+      number: { offset: 8, kind: 'u32' },
+      destination: { offset: 12, kind: 'be32' },
     },
   },
   lsr_event: {
@@ -97,13 +100,14 @@ export const structs = {
     },
   },
   lsr_hop: {
-    size: 20,
+    size: 24,
     fields: {
       address: { offset: 0, kind: 'be32' },
       next: { offset: 4, kind: 'be32' },
       previous: { offset: 8, kind: 'be32' },
       path: { offset: 12, kind: 'u32' },
       generation: { offset: 16, kind: 'u32' },
+      binding: { offset: 20, kind: 'u32' },
     },
   },
   lsr_hop_key: {
@@ -114,7 +118,8 @@ export const structs = {
       pointer: { offset: 2, kind: 'u8' },
       record: { offset: 3, kind: 'u8' },
       part: { offset: 4, kind: 'u8' },
-      unused: { offset: 5, kind: 'bytes', count: 3 },
+      tag: { offset: 5, kind: 'u8' },
+      unused: { offset: 6, kind: 'bytes', count: 2 },
       route: { offset: 8, kind: 'be32', count: 8 },
     },
   },
@@ -131,6 +136,14 @@ export const structs = {
       mtu: { offset: 8, kind: 'u32' },
       address: { offset: 12, kind: 'be32' },
       name: { offset: 16, kind: 'text', count: 16 },
+    },
+  },
+  lsr_key: {
+    size: 24,
+    fields: {
+      low: { offset: 0, kind: 'u64' },
+      high: { offset: 8, kind: 'u64' },
+      until: { offset: 16, kind: 'u64' },
     },
   },
   lsr_opening: {
@@ -151,7 +164,8 @@ export const structs = {
       strict: { offset: 46, kind: 'u8' },
       record: { offset: 47, kind: 'u8' },
       mtu: { offset: 48, kind: 'u16' },
-      unused: { offset: 50, kind: 'u16' },
+      binding: { offset: 50, kind: 'u8' },
+      unused: { offset: 51, kind: 'u8' },
     },
   },
   lsr_rule: {
@@ -159,6 +173,14 @@ export const structs = {
     fields: {
       priority: { offset: 0, kind: 'u32' },
       chain: { offset: 4, kind: 'u32' },
+    },
+  },
+  lsr_signing: {
+    size: 16,
+    fields: {
+      taiOffset: { offset: 0, kind: 'u64' },
+      slot: { offset: 8, kind: 'u32' },
+      unused: { offset: 12, kind: 'u32' },
     },
   },
   lsr_state: {
@@ -180,6 +202,11 @@ export const structs = {
 } as const;
 
 export const enums = {
+  lsr_binding: {
+    LSR_BINDING_NONE: 0,
+    LSR_BINDING_ADDRESSES: 1,
+    LSR_BINDING_PORTS: 2,
+  },
   lsr_direction: {
     LSR_INGRESS: 0,
     LSR_EGRESS: 1,
@@ -208,6 +235,11 @@ export const enums = {
     LSR_QUOTE_MAX: 512,
     LSR_ICMP_PER_SECOND: 1000,
     LSR_ICMP_BURST: 50,
+    LSR_KEYS: 4,
+    LSR_TAG_LENGTH: 12,
+    LSR_CHAIN_MAX: 16383,
+    LSR_EPOCH_NS: 2000000000,
+    LSR_LAG_NS: 500000000,
   },
   lsr_option: {
     LSR_OPTION_END: 0,
@@ -221,6 +253,7 @@ export const enums = {
     LSR_OPTION_STREAM_ID: 136,
     LSR_OPTION_STRICT: 137,
     LSR_OPTION_ROUTER_ALERT: 148,
+    LSR_OPTION_INTEGRITY: 158,
   },
   lsr_option_class: {
     LSR_CLASS_SOURCE_ROUTE: 0,
@@ -292,34 +325,42 @@ export const enums = {
     LSR_DROP_DUPLICATE_OPTION: 30,
     LSR_DROP_FORBIDDEN_OPTION: 31,
     LSR_DROP_UNKNOWN_OPTION: 32,
-    LSR_DROP_LAYOUT: 33,
-    LSR_DROP_POINTER: 34,
-    LSR_DROP_EXHAUSTED: 35,
-    LSR_DROP_RECORD_LENGTH: 36,
-    LSR_DROP_RECORD_POINTER: 37,
-    LSR_DROP_SOURCE_MARTIAN: 38,
-    LSR_DROP_SOURCE_SELF: 39,
-    LSR_DROP_NOT_MY_HOP: 40,
-    LSR_DROP_BAD_HOP: 41,
-    LSR_DROP_LOOP: 42,
-    LSR_DROP_UNKNOWN_PATH: 43,
-    LSR_DROP_ROUTE_MISMATCH: 44,
-    LSR_DROP_RECORD_MISMATCH: 45,
-    LSR_DROP_POSITION: 46,
-    LSR_DROP_PREVIOUS_HOP: 47,
-    LSR_DROP_REFLECT: 48,
-    LSR_DROP_DESTINATION: 49,
-    LSR_DROP_TTL: 50,
-    LSR_DROP_NO_CHAIN: 51,
-    LSR_DROP_FRAGMENT: 52,
-    LSR_DROP_HAS_OPTIONS: 53,
-    LSR_DROP_NO_ROUTE: 54,
-    LSR_DROP_NOT_ADJACENT: 55,
-    LSR_DROP_NOT_MESH: 56,
-    LSR_DROP_TOO_BIG: 57,
-    LSR_DROP_CANNOT_FRAGMENT: 58,
-    LSR_DROP_RESIZE: 59,
-    LSR_REASONS: 60,
+    LSR_DROP_TAG_FORMAT: 33,
+    LSR_DROP_LAYOUT: 34,
+    LSR_DROP_POINTER: 35,
+    LSR_DROP_EXHAUSTED: 36,
+    LSR_DROP_RECORD_LENGTH: 37,
+    LSR_DROP_RECORD_POINTER: 38,
+    LSR_DROP_SOURCE_MARTIAN: 39,
+    LSR_DROP_SOURCE_SELF: 40,
+    LSR_DROP_NOT_MY_HOP: 41,
+    LSR_DROP_BAD_HOP: 42,
+    LSR_DROP_LOOP: 43,
+    LSR_DROP_UNKNOWN_PATH: 44,
+    LSR_DROP_TAG_MISSING: 45,
+    LSR_DROP_ROUTE_MISMATCH: 46,
+    LSR_DROP_RECORD_MISMATCH: 47,
+    LSR_DROP_POSITION: 48,
+    LSR_DROP_PREVIOUS_HOP: 49,
+    LSR_DROP_KEY_UNKNOWN: 50,
+    LSR_DROP_KEY_EXPIRED: 51,
+    LSR_DROP_TAG_AGE: 52,
+    LSR_DROP_TAG_WRONG: 53,
+    LSR_DROP_ICMP_QUOTE: 54,
+    LSR_DROP_REFLECT: 55,
+    LSR_DROP_DESTINATION: 56,
+    LSR_DROP_TTL: 57,
+    LSR_DROP_NO_CHAIN: 58,
+    LSR_DROP_FRAGMENT: 59,
+    LSR_DROP_HAS_OPTIONS: 60,
+    LSR_DROP_NO_KEY: 61,
+    LSR_DROP_NO_ROUTE: 62,
+    LSR_DROP_NOT_ADJACENT: 63,
+    LSR_DROP_NOT_MESH: 64,
+    LSR_DROP_TOO_BIG: 65,
+    LSR_DROP_CANNOT_FRAGMENT: 66,
+    LSR_DROP_RESIZE: 67,
+    LSR_REASONS: 68,
   },
   lsr_role: {
     LSR_ROLE_EDGE: 1,

@@ -6,9 +6,11 @@ export const OPTION_BYTES_MAX = 40;
 export const ROUTE_HEAD_BYTES = 3;
 export const ADDRESS_BYTES = 4;
 
-/** Entries of a source route that is alone; with Record Route, entries and slots together. */
+/** The integrity option. */
+export const TAG_BYTES = 12;
+
+/** Entries of a source route that is alone. */
 export const ROUTE_ENTRIES_MAX = 9;
-export const ROUTE_AND_RECORD_MAX = 8;
 
 /** Record Route slots beside a source route of one entry. */
 export const RECORD_SLOTS_MAX = 7;

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, renameSync, watch, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { LsrError } from './errors.js';
 import type { Mesh } from './mesh.js';
@@ -44,13 +44,14 @@ export function describeError(error: unknown): string {
 }
 
 /** Writes a document so that a crash leaves the old one or the new one. */
-export function saveDocument(file: string, text: string): void {
+export function saveDocument(file: string, text: string, mode = 0o640): void {
   const fresh = join(dirname(file), `.${basename(file)}.new`);
   try {
-    writeFileSync(fresh, text, { mode: 0o640, flush: true });
+    rmSync(fresh, { force: true }); // its mode would stay
+    writeFileSync(fresh, text, { mode, flush: true });
     renameSync(fresh, file);
   } catch (error) {
-    throw new LsrError('STORE', `the mesh document cannot be kept in ${file}: ${(error as Error).message}`);
+    throw new LsrError('STORE', `the document cannot be kept in ${file}: ${(error as Error).message}`);
   }
 }
 

@@ -15,7 +15,7 @@ export type Origin = (typeof origins)[number];
 /** Words that the design has and this version has not; they are told apart from mistakes. */
 export const planned = {
   values: { function: ['stack', 'inline', 'tap', 'terminate'], return: ['symmetric'] },
-  keys: ['cgroup', 'integrity', 'legs'],
+  keys: ['cgroup', 'legs'],
 } as const;
 
 const closed = { additionalProperties: false } as const;
@@ -59,6 +59,11 @@ const Service = Type.Object(
   { ...closed, title: 'service' },
 );
 
+const IntegrityMode = words(
+  ['off', 'verify', 'require'],
+  'verify: packets carry a tag, and a wrong one is refused; require: one without is refused too; default off',
+);
+
 const Chain = Type.Object(
   {
     hops: Type.Array(Type.String(), { minItems: 1, description: 'names of nodes or services, in order' }),
@@ -74,6 +79,13 @@ const Chain = Type.Object(
     ),
     fragments: Type.Optional(
       words(['chain', 'drop'], 'drop: fragments that a rule sends into the chain are dropped; default chain'),
+    ),
+    integrity: Type.Optional(IntegrityMode),
+    binding: Type.Optional(
+      words(
+        ['ports', 'addresses'],
+        'what the integrity option covers beside path, addresses and protocol: ports too (default), or no more',
+      ),
     ),
     return: Type.Optional(words(['direct'], 'direct: answers take the routing table’s way')),
   },
@@ -125,6 +137,7 @@ export const MeshSchema = Type.Object(
     services: Type.Optional(Type.Record(Name, Service, closed)),
     chains: Type.Record(Name, Chain, closed),
     rules: Type.Array(Rule),
+    integrity: Type.Optional(IntegrityMode),
   },
   { ...closed, title: 'mesh document' },
 );

@@ -187,6 +187,10 @@ export interface Native {
   watchLinks(onChange: () => void): LinkWatch;
 
   possibleCpus(): number;
+  /** CLOCK_TAI - CLOCK_REALTIME, whole seconds. */
+  taiOffset(): number;
+  /** PR_SET_DUMPABLE 0: what this process holds gets into no core dump, nor to another process of its user. */
+  forbidCoreDumps(): void;
   /** The type table of an object file by type id; 0 is void. */
   btfTypes(file: string): BtfType[];
   /** Whether the kernel has it: `enum bpf_prog_type`, `enum bpf_map_type`, `enum bpf_func_id`. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { formatAddress, parseAddress } from './address.js';
 import { LsrError } from './errors.js';
-import type { FlowRow, PathRecord, Verdict } from './record.js';
+import type { FlowRow, Integrity, PathRecord, Verdict } from './record.js';
 
 /** The columns of table `path`, in the order of toColumns. */
 export const columns = [
@@ -43,7 +43,7 @@ export interface PathColumns {
   bytes: number;
   first_seen: number;
   last_seen: number;
-  integrity: 'none';
+  integrity: Integrity;
 }
 
 /** A row as the upsert binds it. Its id is made of all that tells one record from another. */

@@ -12,6 +12,9 @@ export function formatPlan(plan: Plan): string {
   return [
     `${flow} matches rule ${plan.rule}: chain ${plan.chain} (${plan.mode}), written at ${plan.at}`,
     `IPv4 header ${headerBytes} bytes: ${BASE_HEADER_BYTES} + ${overhead} of options${clamped}`,
+    ...(plan.number === null
+      ? []
+      : [`integrity option: chain number ${plan.number}; bytes 3 to 12, here 0, are made for each packet`]),
     ...plan.legs.flatMap((leg, index) => formatLeg(leg, index + 1, plan.record)),
     '',
     `${plan.legs.at(-1)?.to} strips the options and sends it to ${plan.packet.to} as it was`,

@@ -17,7 +17,7 @@ import {
   protocolName,
 } from './match.js';
 import { lookUp, type Mesh, type Origin, origins, protocolNumbers } from './mesh.js';
-import { headerAt, type RenderedPath, renderMesh } from './render.js';
+import { countTagBytes, headerAt, type RenderedPath, renderMesh } from './render.js';
 
 export { formatPlan } from './plan-text.js';
 
@@ -82,6 +82,8 @@ export interface Plan {
   mss: number | null;
   /** Record Route slots. */
   record: number;
+  /** The number of the chain in the integrity option; null without one. */
+  number: number | null;
   legs: Leg[];
 }
 
@@ -107,6 +109,7 @@ export function planPacket(mesh: Mesh, request: PlanRequest): Plan {
     mtu,
     mss: packet.protocol === protocolNumbers.tcp ? mtu - TCP_IP_HEADER_BYTES - overhead : null,
     record: path?.record ?? 0,
+    number: chain?.number || null,
     legs: path && at !== null ? makeLegs(path, at, packet.destination) : [],
   };
 }
@@ -204,8 +207,8 @@ function makeLegs(path: RenderedPath, at: string, destination: Address): Leg[] {
   return path.hops.map((hop, index) => {
     const header = headerAt(path, index + 1, destination);
     const bytes = Buffer.from(header.options);
-    const route = readOption(bytes, 0);
-    const record = path.record > 0 ? readOption(bytes, route.length) : null;
+    const route = readOption(bytes, countTagBytes(path));
+    const record = path.record > 0 ? readOption(bytes, countTagBytes(path) + route.length) : null;
     return {
       from: path.hops[index - 1]?.node ?? at,
       to: hop.node,

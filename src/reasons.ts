@@ -148,6 +148,10 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
     meaning: 'an unknown option beside a source route',
     advice: 'forged, or another version of lsr-agent',
   },
+  tag_format: {
+    meaning: 'an integrity option that is not 12 bytes long',
+    advice: 'forged, or another program that uses option 158',
+  },
   layout: {
     meaning: 'a source route that is not laid out as lsr-agent writes it',
     advice: 'forged, or a source route of some other program',
@@ -183,6 +187,10 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
     meaning: 'a well-formed source route that is no path of this mesh',
     advice: 'compare the mesh documents of the hosts; if they agree, it is forged',
   },
+  tag_missing: {
+    meaning: 'a right source route, but its chain requires the integrity option and there is none',
+    advice: 'forged, or the edge has an older mesh document; while a mesh changes use `integrity: verify`',
+  },
   route_mismatch: {
     meaning: 'the hops so far are those of a path, what is ahead is not',
     advice: 'compare the mesh documents of the hosts; if they agree, it is forged',
@@ -198,6 +206,26 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
   previous_hop: {
     meaning: 'a right packet, but not from where the route to the hop before it leads',
     advice: 'forged, or routes differ by direction: `previousHop: off` allows that',
+  },
+  key_unknown: {
+    meaning: 'the tag names a key slot that is empty here',
+    advice: 'give this host the keys that the edge has: `lsr-agent keys` on both compares them',
+  },
+  key_expired: {
+    meaning: 'the tag was made with a key that has run out',
+    advice: 'rotate the keys: see docs/security.md',
+  },
+  tag_age: {
+    meaning: 'the tag is right, but older than 4 s or from the future',
+    advice: 'replayed, or the clocks of the hosts differ: compare `timedatectl`',
+  },
+  tag_wrong: {
+    meaning: 'the tag is not that of this packet',
+    advice: 'forged or changed on the way, or keys differ: `lsr-agent keys` on both hosts compares them',
+  },
+  icmp_quote: {
+    meaning: 'an ICMP error about a packet that no edge of the mesh sent lately',
+    advice: 'forged, or an error that came seconds late',
   },
   reflect: {
     meaning: 'the route leads back to its sender',
@@ -219,6 +247,10 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
   has_options: {
     meaning: 'a packet that belongs into a chain carries options of its own',
     advice: 'a local program sets them; there is no room for both, and merging them is unsafe',
+  },
+  no_key: {
+    meaning: 'a chain with integrity, but this edge has no key that holds to sign with',
+    advice: '`lsr-agent keys` shows the slots; packets pass again when a key is there',
   },
   no_route: {
     meaning: 'this host has no route to the next hop, or does not forward',

@@ -1,6 +1,7 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { type Verdict, verdicts } from './verdict.js';
 
+export type Integrity = 'none' | 'verified';
 export type { Verdict } from './verdict.js';
 
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
@@ -46,7 +47,11 @@ export const PathRecordSchema = Type.Object(
     bytes: Count,
     firstSeen: Time,
     lastSeen: Time,
-    integrity: Type.Literal('none'),
+    integrity: Type.Unsafe<Integrity>({
+      type: 'string',
+      enum: ['none', 'verified'],
+      description: 'verified: each hop has checked that an edge of the mesh made the packets',
+    }),
   },
   { additionalProperties: false },
 );

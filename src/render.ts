@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { type Address, formatAddress, type Prefix, parseAddress } from './address.js';
 import { LsrError } from './errors.js';
-import { ADDRESS_BYTES, OPTION_BYTES_MAX, ROUTE_HEAD_BYTES } from './limits.js';
+import { enums } from './layout.js';
+import { ADDRESS_BYTES, OPTION_BYTES_MAX, ROUTE_HEAD_BYTES, TAG_BYTES } from './limits.js';
 import { readRulePrefix } from './match.js';
 import { lookUp, type Mesh, type MeshChain } from './mesh.js';
 
@@ -14,9 +15,13 @@ export interface Hop {
   mtu: number | null;
 }
 
+/** What the tag of a path's packets covers; `none`: they have no tag. */
+export type Binding = 'none' | 'addresses' | 'ports';
+
 export interface RenderedPath {
-  /** The same on every host: from mode, addresses and record. Never 0. */
+  /** The same on every host: from mode, addresses, record and binding. Never 0. */
   id: number;
+  binding: Binding;
   mode: 'loose' | 'strict';
   hops: Hop[];
   /** Record Route slots. */
@@ -35,7 +40,11 @@ export interface RenderedChain {
   name: string;
   /** From the name. Never 0. */
   id: number;
+  /** In the integrity option, 1…16383; 0 where its packets have none. */
+  number: number;
   path: RenderedPath;
+  /** The same path without a tag, where packets without one are taken as well. */
+  untagged: RenderedPath | null;
   /** What becomes of fragments that its rules match. */
   fragments: 'chain' | 'drop';
   /** The destinations of its rules, each once. */
@@ -48,19 +57,31 @@ export interface Rendered {
   paths: RenderedPath[];
 }
 
-const optionTypes = { end: 0, recordRoute: 7, loose: 131, strict: 137 } as const;
+const optionTypes = { end: 0, recordRoute: 7, loose: 131, strict: 137, integrity: 158 } as const;
 
 /** What travels on the wire for each chain of a checked mesh. */
 export function renderMesh(mesh: Mesh): Rendered {
   const paths = new Map<string, RenderedPath>();
   const destinations = groupDestinations(mesh);
-  const chains = Object.entries(mesh.chains).map(([name, chain]) => {
-    const rendered = renderPath(mesh, chain);
+  const numbers = numberChains(mesh);
+  const share = (rendered: RenderedPath): RenderedPath => {
     const text = describePath(rendered);
     const path = paths.get(text) ?? rendered;
     paths.set(text, path);
-    const { fragments = 'chain' } = chain;
-    return { name, id: hashText(name), path, fragments, destinations: destinations.get(name) ?? [] };
+    return path;
+  };
+  const chains = Object.entries(mesh.chains).map(([name, chain]): RenderedChain => {
+    const { fragments = 'chain', binding = 'ports' } = chain;
+    const mode = readIntegrity(mesh, chain);
+    return {
+      name,
+      id: hashText(name),
+      number: numbers.get(name) ?? 0,
+      path: share(renderPath(mesh, chain, mode === 'off' ? 'none' : binding)),
+      untagged: mode === 'verify' ? share(renderPath(mesh, chain, 'none')) : null,
+      fragments,
+      destinations: destinations.get(name) ?? [],
+    };
   });
   return { chains, paths: [...paths.values()] };
 }
@@ -68,6 +89,7 @@ export function renderMesh(mesh: Mesh): Rendered {
 /**
  * Destination and option bytes of a packet that arrives at hop `position` (1…k): the hops before it are recorded in the
  * source route (RFC 791 §3.1) and, as far as there are slots, in Record Route; the edge records itself in neither.
+ * What is made for each packet, the number and the tag of the integrity option, is zero.
  */
 export function headerAt(
   path: RenderedPath,
@@ -78,8 +100,36 @@ export function headerAt(
   if (!hop) throw new LsrError('INTERNAL', `a path of ${path.hops.length} hops has no position ${position}`);
   const before = path.hops.slice(0, position - 1).map(({ address }) => address);
   const after = path.hops.slice(position).map(({ address }) => address);
-  const options = encodeOptions(path.mode, position, [...before, ...after, destination], path.record, before);
+  const options = encodeOptions(path, position, [...before, ...after, destination], before);
   return { destination: hop.address, options };
+}
+
+/** What a chain does about integrity, by its own word or the mesh's. */
+export function readIntegrity(mesh: Mesh, chain: MeshChain): 'off' | 'verify' | 'require' {
+  return chain.integrity ?? mesh.integrity ?? 'off';
+}
+
+/** Packets of which path a chain takes: with its tag, and without where that is allowed. */
+export const pathsOf = ({ path, untagged }: RenderedChain): RenderedPath[] =>
+  untagged ? [path, untagged] : [path];
+
+/** By name, and the next free one where two names would have the same: few move when chains come and go. */
+function numberChains(mesh: Mesh): Map<string, number> {
+  const count = enums.lsr_limits.LSR_CHAIN_MAX;
+  const taken = new Set<number>();
+  const tagged = Object.entries(mesh.chains).filter(([, chain]) => readIntegrity(mesh, chain) !== 'off');
+  if (tagged.length > count) return new Map();
+  return new Map(
+    tagged
+      .map(([name]) => name)
+      .sort()
+      .map((name) => {
+        let number = 1 + (hashText(name) % count);
+        while (taken.has(number)) number = 1 + (number % count);
+        taken.add(number);
+        return [name, number];
+      }),
+  );
 }
 
 /** The nodes of a chain's hops; null for a hop that does not exist. */
@@ -94,8 +144,8 @@ export function resolveHops(mesh: Mesh, chain: MeshChain): (Hop | null)[] {
 }
 
 /** Bytes of options for a path, padding included. */
-export function countOptionBytes(hops: number, record: number): number {
-  const bytes = ROUTE_HEAD_BYTES + ADDRESS_BYTES * hops + countRecordBytes(record);
+export function countOptionBytes(hops: number, record: number, tagged = false): number {
+  const bytes = (tagged ? TAG_BYTES : 0) + ROUTE_HEAD_BYTES + ADDRESS_BYTES * hops + countRecordBytes(record);
   return Math.ceil(bytes / 4) * 4; // IHL counts words of 4 bytes
 }
 
@@ -103,47 +153,58 @@ const countRecordBytes = (slots: number): number =>
   slots > 0 ? ROUTE_HEAD_BYTES + ADDRESS_BYTES * slots : 0;
 
 /** What tells paths apart; two chains with the same text cannot be told apart on the wire. */
-export function describePath({ mode, hops, record }: Pick<RenderedPath, 'mode' | 'hops' | 'record'>): string {
-  return `${mode} ${hops.map(({ address }) => formatAddress(address)).join(',')} ${record}`;
+export function describePath({ mode, hops, record, binding }: PathShape): string {
+  const route = `${mode} ${hops.map(({ address }) => formatAddress(address)).join(',')} ${record}`;
+  return binding === 'none' ? route : `${route} ${binding}`;
 }
+
+type PathShape = Pick<RenderedPath, 'mode' | 'hops' | 'record' | 'binding'>;
 
 /** The first 4 bytes of SHA-256; 0 means "none" in the data path and becomes 1. */
 export function hashText(text: string): number {
   return createHash('sha256').update(text).digest().readUInt32BE(0) || 1;
 }
 
-function renderPath(mesh: Mesh, chain: MeshChain): RenderedPath {
+function renderPath(mesh: Mesh, chain: MeshChain, binding: Binding): RenderedPath {
   const { mode = 'loose', record = 0 } = chain;
   const hops = resolveHops(mesh, chain).filter((hop) => hop !== null);
-  if (hops.length !== chain.hops.length || countOptionBytes(hops.length, record) > OPTION_BYTES_MAX) {
+  if (
+    hops.length !== chain.hops.length ||
+    countOptionBytes(hops.length, record, binding !== 'none') > OPTION_BYTES_MAX
+  ) {
     throw new LsrError('INTERNAL', `a chain with the hops ${chain.hops.join(', ')} got past the checks`);
   }
   const addresses = hops.map(({ address }) => address);
+  const shape: PathShape = { mode, hops, record, binding };
   return {
-    id: hashText(describePath({ mode, hops, record })),
-    mode,
-    hops,
-    record,
+    id: hashText(describePath(shape)),
+    ...shape,
     recordBytes: countRecordBytes(record),
     mtu: hops.reduce<number | null>(
       (least, { mtu }) => (mtu === null ? least : Math.min(mtu, least ?? mtu)),
       null,
     ),
-    options: encodeOptions(mode, 1, [...addresses.slice(1), 0], record, []),
-    destinationOffset: ROUTE_HEAD_BYTES + ADDRESS_BYTES * (hops.length - 1),
+    options: encodeOptions(shape, 1, [...addresses.slice(1), 0], []),
+    destinationOffset: countTagBytes(shape) + ROUTE_HEAD_BYTES + ADDRESS_BYTES * (hops.length - 1),
   };
 }
 
-/** Canonical layout: source route, Record Route, end-of-list padding. */
+/** Where the source route begins. */
+export const countTagBytes = ({ binding }: Pick<RenderedPath, 'binding'>): number =>
+  binding === 'none' ? 0 : TAG_BYTES;
+
+/** Canonical layout: integrity option, source route, Record Route, end-of-list padding. */
 function encodeOptions(
-  mode: RenderedPath['mode'],
+  path: PathShape,
   position: number,
   route: readonly Address[],
-  record: number,
   recorded: readonly Address[],
 ): Uint8Array {
-  const options = Buffer.alloc(countOptionBytes(route.length, record), optionTypes.end);
-  const at = writeRoute(options, 0, optionTypes[mode], position, route);
+  const { mode, record } = path;
+  const begin = countTagBytes(path);
+  const options = Buffer.alloc(countOptionBytes(route.length, record, begin > 0), optionTypes.end);
+  if (begin > 0) options.set([optionTypes.integrity, TAG_BYTES]);
+  const at = writeRoute(options, begin, optionTypes[mode], position, route);
   if (record > 0) {
     const slots = Array.from({ length: record }, (_, slot) => recorded[slot] ?? 0);
     writeRoute(options, at, optionTypes.recordRoute, Math.min(recorded.length, record) + 1, slots);

@@ -8,6 +8,8 @@ import type { Datapath } from './datapath.js';
 import { explainDrops, readCounters, readSample, type Sample } from './drops.js';
 import type { Host } from './entries.js';
 import { type Fault, type Link, meshMtu } from './interfaces.js';
+import { KeyRing } from './key-ring.js';
+import { type KeysView, loadKeys, readKeys } from './keys.js';
 import { enums } from './layout.js';
 import { componentLogger, type Logger } from './logger.js';
 import type { Mesh } from './mesh.js';
@@ -22,6 +24,8 @@ import type { Store } from './store.js';
 import { readVersion } from './version.js';
 
 const harvestMs = 5000;
+/** The clock of tags may be set anew at any time; until it is followed, all of them are too old or too new. */
+const clockMs = 1000;
 const samplesKept = 256;
 
 interface Parts {
@@ -45,11 +49,15 @@ export class RunningAgent implements Agent {
   #events: RingBuffer | null = null;
   #timer: NodeJS.Timeout | null = null;
   #soon: NodeJS.Timeout | null = null;
+  readonly #keys: KeyRing;
+  #keysError: string | null = null;
+  #clock: NodeJS.Timeout | null = null;
 
   constructor(parts: Parts) {
     this.#parts = parts;
     this.#log = componentLogger(parts.logger, 'agent');
     this.#tables = new MeshTables(parts.datapath.maps);
+    this.#keys = new KeyRing(parts.datapath.maps);
     this.#audit = new Audit([parts.datapath.maps.flows, parts.datapath.maps.deviations], parts.store);
   }
 
@@ -67,11 +75,12 @@ export class RunningAgent implements Agent {
       this.#take(record),
     );
     this.#timer = setInterval(() => this.#harvest(), harvestMs).unref();
+    this.#clock = setInterval(() => this.#keys.followClock(), clockMs).unref();
   }
 
   stop(): void {
     this.#events?.close();
-    for (const timer of [this.#timer, this.#soon]) if (timer) clearTimeout(timer);
+    for (const timer of [this.#timer, this.#soon, this.#clock]) if (timer) clearTimeout(timer);
     this.#tables.close();
     this.#harvest();
   }
@@ -114,6 +123,34 @@ export class RunningAgent implements Agent {
     return result;
   }
 
+  /** Takes the keys of the configured file; where it is refused, those in force stay. */
+  loadKeys(): void {
+    const { keys } = this.#parts.config;
+    if (keys === null) return;
+    try {
+      this.#keys.write(loadKeys(keys));
+      this.#keysError = null;
+      this.#log.info({ ...this.#keys.describe() }, 'integrity keys are in force');
+    } catch (error) {
+      this.#keysError = describeError(error);
+      this.#log.error({ error: this.#keysError }, 'the integrity keys are refused; those in force stay');
+    }
+  }
+
+  keys(): KeysView {
+    return this.#keys.describe();
+  }
+
+  applyKeys(text: string): KeysView {
+    const keys = readKeys(text, 'keys');
+    const { keys: file } = this.#parts.config;
+    if (file !== null) saveDocument(file, text, 0o600);
+    this.#keys.write(keys);
+    this.#keysError = null;
+    this.#log.info({ ...this.#keys.describe() }, 'integrity keys are in force');
+    return this.#keys.describe();
+  }
+
   mesh(): AppliedMesh | null {
     return this.#applied;
   }
@@ -143,13 +180,14 @@ export class RunningAgent implements Agent {
     return {
       node: config.node,
       version: readVersion(),
-      state: this.#error === null && managed ? 'ready' : 'degraded',
+      state: this.#error === null && this.#keysError === null && managed ? 'ready' : 'degraded',
       generation: this.generation,
       mesh: {
         source: this.#applied?.source ?? config.mesh ?? 'API',
         appliedAt: this.#applied?.at ?? null,
         error: this.#error,
       },
+      keys: { sending: this.#keys.describe().sending, error: this.#keysError },
       interfaces,
       maps: tables.map(([name, map]) => ({
         name,

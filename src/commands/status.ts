@@ -46,6 +46,7 @@ function formatSummary({
   pid,
   uptimeSeconds,
   mesh,
+  keys,
   interfaces,
 }: Status): string[] {
   const lines = [
@@ -58,6 +59,8 @@ function formatSummary({
   );
   if (mesh.error !== null)
     lines.push(`the newest mesh document was refused, the last good one stays: ${mesh.error}`);
+  if (keys.error !== null)
+    lines.push(`the newest integrity keys were refused, those in force stay: ${keys.error}`);
   for (const { error } of interfaces)
     if (error !== undefined) lines.push(`${error}; it is managed as soon as it can be`);
   const bare = interfaces

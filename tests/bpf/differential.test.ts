@@ -3,10 +3,11 @@
  * tests/helpers/header.ts. LSR_SEED and LSR_PACKETS choose other random packets, and more of them.
  */
 import test, { type ExecutionContext } from 'ava';
+import { KeyRing } from '../../src/key-ring.js';
 import { enums } from '../../src/layout.js';
 import { ethernet } from '../helpers/packet.js';
 import { applyMesh, countAll, macOf, openTestbed, sendFrame, type Testbed } from '../helpers/testbed.js';
-import { makeChainPackets, mesh, node } from '../parser/chains.js';
+import { keys, makeChainPackets, mesh, node } from '../parser/chains.js';
 import { Comparison, type Opinions } from '../parser/comparison.js';
 import { DECISION_BYTES, readDecision } from '../parser/decision.js';
 import { countOptions, exhaust, reduced, whole } from '../parser/exhaustion.js';
@@ -27,6 +28,7 @@ let comparison: Comparison;
 test.before(async () => {
   bed = await openTestbed();
   applyMesh(bed, mesh, node);
+  new KeyRing(bed.datapath.maps).write(keys);
   harness = openHarness();
   opinions = { harness, runners: openRunners(bed), meshEvery: 1, otherEvery: 8 };
   comparison = new Comparison(opinions);

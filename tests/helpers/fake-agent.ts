@@ -1,5 +1,6 @@
 import type { Agent, AppliedMesh } from '../../src/agent.js';
 import type { DropsView, Status } from '../../src/api-schemas.js';
+import { describeKeys } from '../../src/keys.js';
 import type { FlowRow } from '../../src/record.js';
 
 export const meshText = `version: 1
@@ -31,6 +32,8 @@ export function fakeAgent(overrides: Partial<Agent> = {}): FakeAgent {
       agent.current = { generation, text, document, source: 'API' };
       return { generation, changed: { paths: { added: 2, removed: 0, updated: 1 } }, durationMs: 1.5 };
     },
+    keys: () => keysFixture,
+    applyKeys: () => keysFixture,
     chains: () => [chainFixture],
     drops: async () => dropsFixture,
     flush: async () => {
@@ -76,12 +79,15 @@ export function flowRow(
   };
 }
 
+const keysFixture = describeKeys({ slots: [null, null, null, null], sending: null });
+
 const statusFixture: Status = {
   node: 'gw',
   version: '0.1.0',
   state: 'ready',
   generation: 1,
   mesh: { source: '/etc/lsr-agent/mesh.yaml', appliedAt: '2025-01-31T12:00:00.000Z', error: null },
+  keys: { sending: null, error: null },
   interfaces: [{ name: 'mesh0', role: 'mesh', ifindex: 2, attached: 'tcx', mtu: 1500, address: '10.0.0.4' }],
   maps: [{ name: 'paths', entries: 3, capacity: 1024 }],
   uptimeSeconds: 75,

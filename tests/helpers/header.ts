@@ -1,12 +1,12 @@
 /**
- * A second opinion on IPv4 headers, from RFC 791 §3.1 and the grammar of a chain packet: exactly one source
- * route, first; Record Route, if any, right behind it; less than four zero bytes behind that. It names the first
+ * A second opinion on IPv4 headers, from RFC 791 §3.1 and the grammar of a chain packet: an integrity option or none,
+ * exactly one source route behind it; Record Route, if any, right behind it; less than four zero bytes behind that. It names the first
  * fault in the order of the options, then what is wrong with them as a whole.
  */
 import type { DropReason } from '../../src/reasons.js';
 
 export interface Option {
-  kind: 'nop' | 'route' | 'record' | 'forbidden' | 'unknown';
+  kind: 'nop' | 'tag' | 'route' | 'record' | 'forbidden' | 'unknown';
   /** From the first option byte on. */
   at: number;
   type: number;
@@ -92,7 +92,7 @@ export function judgeLayout(field: Uint8Array, list: OptionList, fragment: numbe
   const padded = rest.length < 4 && rest.every((byte) => byte === 0);
   // Record Route is not copied into the fragments that have an offset; Linux puts NOPs there.
   const later = (fragment & 0x1fff) !== 0;
-  const [first, ...others] = kinds;
+  const [first, ...others] = kinds[0] === 'tag' ? kinds.slice(1) : kinds;
   const blank = later && others.every((kind) => kind === 'nop') ? others.length : 0;
   const complete =
     others.length === 0 ||
@@ -115,6 +115,7 @@ const kindsByType = new Map<number, Option['kind']>([
   [134, 'forbidden'], // CIPSO
   [136, 'forbidden'], // stream id
   [148, 'forbidden'], // Router Alert
+  [158, 'tag'], // integrity
 ]);
 
 function nameOption(field: Uint8Array, at: number): Option {
@@ -131,8 +132,9 @@ function findFault(option: Option, room: number, before: readonly Option[]): Dro
   if (length < 2) return kind === 'record' ? 'record_length' : 'option_length';
   if (length > room) return 'option_overrun';
   if (type === 148 && length !== 4) return 'option_length'; // RFC 2113 §2.1
-  if (kind !== 'route' && kind !== 'record') return null;
+  if (kind !== 'route' && kind !== 'record' && kind !== 'tag') return null;
   if (before.some((other) => other.kind === kind)) return 'duplicate_option';
+  if (kind === 'tag') return length === 12 ? null : 'tag_format';
   if (!isListLength(length)) return kind === 'route' ? 'option_length' : 'record_length';
   if (isListPointer(pointer, length)) return null;
   return kind === 'route' ? 'pointer' : 'record_pointer';

@@ -1,7 +1,9 @@
 /** Chains of every shape, as host fw of tests/helpers/testbed.ts sees them. */
 import { formatAddress, parseAddress } from '../../src/address.js';
+import { type Keys, readKeys } from '../../src/keys.js';
+import { OPTION_BYTES_MAX, TAG_BYTES } from '../../src/limits.js';
 import type { Mesh } from '../../src/mesh.js';
-import { headerAt, type Rendered, renderMesh } from '../../src/render.js';
+import { headerAt, pathsOf, type Rendered, renderMesh } from '../../src/render.js';
 import { type Ipv4, ipv4, udp } from '../helpers/packet.js';
 
 export const node = 'fw';
@@ -25,6 +27,8 @@ export const mesh: Mesh = {
     throughLost: { hops: ['edge', 'fw', 'lost'] },
     throughAside: { hops: ['fw', 'aside'], record: 1 },
     fromAside: { hops: ['aside', 'fw', 'ids'] },
+    sealed: { hops: ['edge', 'fw', 'ids'], record: 1, integrity: 'require' },
+    sealedIn: { hops: ['ids', 'fw'], integrity: 'verify', binding: 'addresses' },
     longest: { hops: [...hops] },
     longestRecorded: { hops: ['edge', 'ids', 'gw', 'fw'], record: 4 },
     in: { hops: ['edge', 'ids', 'fw'], record: 2 },
@@ -42,11 +46,15 @@ mesh.rules = Object.keys(mesh.chains).map((chain, index) => ({
   priority: index + 1,
 }));
 
+/** One in slot 0, with which no packet here is signed. */
+export const keys: Keys = readKeys(`{ sending: 0, keys: [{ slot: 0, key: ${'5a'.repeat(16)} }] }`, 'keys');
+
 export const rendered: Rendered = renderMesh(mesh);
 
-/** The packets of all chains as they arrive at each hop: whole, as the first fragment, and as a later one. */
+/** The packets of all chains as they arrive at each hop, their tags zero: whole, as the first fragment, as a later one, and
+ * without a tag that they should have, or with one that they should not. */
 export function makeChainPackets(): Buffer[] {
-  return rendered.chains.flatMap(({ path }) =>
+  return rendered.chains.flatMap(pathsOf).flatMap((path) =>
     path.hops.flatMap((_, index) => {
       const header = headerAt(path, index + 1, parseAddress(server) ?? 0);
       const whole: Ipv4 = {
@@ -55,15 +63,29 @@ export function makeChainPackets(): Buffer[] {
         options: header.options,
         payload: udp(),
       };
-      const packets = [whole, { ...whole, fragment: 0x2000 }, { ...blank(whole), fragment: 0x0001 }];
-      return packets.map((packet) => Buffer.from(ipv4(packet)));
+      const packets = [
+        whole,
+        { ...whole, fragment: 0x2000 },
+        { ...blank(whole), fragment: 0x0001 },
+        { ...whole, options: toggleTag(header.options) },
+      ];
+      return packets
+        .filter(({ options = [] }) => options.length <= OPTION_BYTES_MAX)
+        .map((packet) => Buffer.from(ipv4(packet)));
     }),
   );
 }
 
+/** Without its integrity option, or with one. */
+const toggleTag = (options: Uint8Array): Uint8Array =>
+  options[0] === 158
+    ? options.subarray(TAG_BYTES)
+    : Buffer.concat([Buffer.from([158, TAG_BYTES]), Buffer.alloc(TAG_BYTES - 2), options]);
+
 /** As Linux leaves Record Route in a later fragment (net/ipv4/ip_options.c, ip_options_fragment). */
 function blank(packet: Ipv4): Ipv4 {
   const bytes = Buffer.from(packet.options ?? []);
-  const at = bytes[1] ?? 0;
+  const route = bytes[0] === 158 ? 12 : 0;
+  const at = route + (bytes[route + 1] ?? 0);
   return { ...packet, options: bytes.fill(1, at, at + (bytes[at + 1] ?? 0)) };
 }

@@ -15,6 +15,7 @@ export interface Decision {
   checksumRight: boolean;
   martianSource: boolean;
   hasRoute: boolean;
+  hasTag: boolean;
   headerLength: number;
   /** Bit n: enum lsr_option_class n was seen before the first fault. */
   classes: number;
@@ -24,7 +25,16 @@ const little = endianness() === 'LE';
 const indexes = new Map<string, number>(reasons.map(({ name, index }) => [name, index]));
 
 /** LSR_SEEN_… in bpf/parse.h. */
-const seen = { route: 1, record: 2, nop: 4, forbidden: 8, unknown: 16, disorder: 32, end: 64 } as const;
+const seen = {
+  route: 1,
+  record: 2,
+  nop: 4,
+  forbidden: 8,
+  unknown: 16,
+  disorder: 32,
+  end: 64,
+  tag: 128,
+} as const;
 
 /** Writes TypeScript's opinion of `packet` at `at`, which must be zero before. */
 export function writeOpinion(output: DataView, at: number, packet: Uint8Array, segmented: boolean): void {
@@ -69,6 +79,7 @@ export function readDecision(bytes: Buffer, packet: number): Decision {
     checksumRight: bytes.readUInt8(at + 3) === 1,
     martianSource: bytes.readUInt8(at + 22) === 1,
     hasRoute: bytes.readUInt8(at + 23) === 1,
+    hasTag: bytes.readUInt8(at + 34) > 0,
     headerLength: bytes.readUInt8(at + 18),
     classes: bytes.readUInt8(at + 32),
   };
@@ -94,6 +105,8 @@ function writeOptions(output: DataView, at: number, list: OptionList, blank: num
     at + 8,
     list.options.reduce((classes, { type }) => classes | classOf(type), 0),
   );
+  output.setUint8(at + 9, route?.at ?? 0);
+  output.setUint8(at + 10, list.options.find(({ kind }) => kind === 'tag')?.length ?? 0);
 }
 
 /** enum lsr_option_class, as a bit; 0 for NOP. */
@@ -106,13 +119,16 @@ function classOf(type: number): number {
 /** Source routes, Record Route, timestamp, Router Alert, labels, stream id; all else is behind them. */
 const classTypes = [[131, 137], [7], [68], [148], [130, 133, 134], [136]];
 
-/** A source route that is not first, or a Record Route that follows neither it nor the base header. */
+/** Something that does not follow what it follows in a chain packet: integrity option, source route, Record Route. */
 function isDisordered({ options }: OptionList): boolean {
   return options.some(({ kind, at }, i) => {
-    if (kind === 'route') return at > 0;
+    const before = (wanted: string): (typeof options)[number] | undefined =>
+      options.slice(0, i).find((other) => other.kind === wanted);
+    if (kind === 'tag') return at > 0;
+    if (kind === 'route') return at !== (before('tag')?.length ?? 0);
     if (kind !== 'record') return false;
-    const before = options.slice(0, i).find((other) => other.kind === 'route');
-    return at !== (before?.length ?? 0);
+    const route = before('route');
+    return at !== (route ? route.at + route.length : 0);
   });
 }
 

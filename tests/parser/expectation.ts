@@ -3,7 +3,7 @@
  * walk_route() in bpf/hop.h. Behind the parser several reasons may be right; each has its condition here.
  */
 import { containsAddress, type Prefix, parseAddress } from '../../src/address.js';
-import { headerAt } from '../../src/render.js';
+import { headerAt, pathsOf } from '../../src/render.js';
 import { isMartian } from '../helpers/header.js';
 import { mesh, node, rendered } from './chains.js';
 import type { Decision } from './decision.js';
@@ -23,6 +23,7 @@ export const reasonsOfMesh = [
   'ihl',
   'total_length',
   'option_length',
+  'tag_format',
   'option_overrun',
   'duplicate_option',
   'record_length',
@@ -44,6 +45,9 @@ export const reasonsOfMesh = [
   'record_mismatch',
   'route_mismatch',
   'unknown_path',
+  'tag_missing',
+  'key_unknown',
+  'tag_wrong',
   'position',
   'previous_hop',
   'destination',
@@ -94,6 +98,7 @@ export function expectReasons(
     if (!checksumRight) return ['checksum'];
     return [...guard(place, packet, plain), ...(segmented ? ['resize'] : [])];
   }
+  if (!hasRoute && decision.hasTag) return ['layout'];
   if (!hasRoute) return others & neverPassed ? ['forbidden_option'] : ['passed'];
   if (place === 'broadcast') return ['layer2_destination'];
   if (!checksumRight) return ['checksum'];
@@ -127,10 +132,11 @@ function guard(place: Place, packet: Buffer, then: readonly string[]): readonly 
 
 /** Only what the mesh predicts byte for byte may advance or end here. */
 function expectAtHop(packet: Buffer, source: number, segmented: boolean): readonly string[] {
-  const length = packet[21] ?? 0;
-  const pointer = packet[22] ?? 0;
+  const at = findRoute(packet);
+  const length = packet[at + 1] ?? 0;
+  const pointer = packet[at + 2] ?? 0;
   const ttl = packet[8] ?? 0;
-  const entries = Array.from({ length: (length - 3) / 4 }, (_, i) => packet.readUInt32BE(23 + 4 * i));
+  const entries = Array.from({ length: (length - 3) / 4 }, (_, i) => packet.readUInt32BE(at + 3 + 4 * i));
   const final = entries.at(-1) ?? 0;
   if (pointer > length) return ['exhausted'];
   const { head, known } = describe(packet);
@@ -139,6 +145,8 @@ function expectAtHop(packet: Buffer, source: number, segmented: boolean): readon
   const found = alike.find(({ address }) => address === me);
   if (!found) return ['position'];
   if (found.previous === aside) return ['previous_hop'];
+  // The key in slot 0 is set, and nobody here knows it.
+  if (at > 20) return (packet[22] ?? 0) >> 6 === 0 ? ['tag_wrong'] : ['key_unknown'];
   if (found.next === source || final === source) return ['reflect'];
   if (found.next !== 0) return ttl <= 1 ? ['ttl'] : ['advanced', ...wayOut];
   const allowed = found.destinations.some((prefix) => containsAddress(prefix, final)) && !isMartian(final);
@@ -157,7 +165,7 @@ function explain(packet: Buffer, entries: readonly number[], source: number): re
   if (forbidden.length > 0) return forbidden;
 
   const { head, known } = describe(packet);
-  const passed = 8 * ((packet[22] ?? 0) / 4 - 1); // hex digits of the entries before the pointer
+  const passed = 8 * ((packet[findRoute(packet) + 2] ?? 0) / 4 - 1); // hex digits of the entries before the pointer
   const alike = [...predictions.values()].flat().filter((path) => path.head === head);
   const mismatches = [
     passed < known.length &&
@@ -166,20 +174,29 @@ function explain(packet: Buffer, entries: readonly number[], source: number): re
     passed > 0 &&
       alike.some((path) => path.known.slice(0, passed) === known.slice(0, passed)) &&
       'route_mismatch',
+    predictions.has(
+      `${head.startsWith('12 ') ? head.replace('12', '0') : head.replace('0', '12')} ${known}`,
+    ) && (head.startsWith('12 ') ? 'unknown_option' : 'tag_missing'),
   ].filter((reason) => reason !== false);
   return mismatches.length > 0 ? mismatches : ['unknown_path'];
 }
 
-/** What a prediction fixes: type, length, pointer and Record Route's length; and all entries but the destination. */
+/** Behind an integrity option, where there is one. */
+function findRoute(packet: Buffer): number {
+  return packet[20] === 158 ? 32 : 20;
+}
+
+/** What a prediction fixes: the tag's length, type, length, pointer and Record Route's length; and all entries but the destination. */
 function describe(packet: Buffer): { head: string; known: string } {
-  const length = packet[21] ?? 0;
-  const behind = 20 + length;
+  const at = findRoute(packet);
+  const length = packet[at + 1] ?? 0;
+  const behind = at + length;
   const end = ((packet[0] ?? 0) & 15) * 4;
   const later = (packet.readUInt16BE(6) & 0x1fff) !== 0;
   const record = end - behind < 4 ? 0 : later ? countNops(packet, behind, end) : (packet[behind + 1] ?? 0);
   return {
-    head: [packet[20], length, packet[22], record].join(' '),
-    known: packet.subarray(23, behind - 4).toString('hex'),
+    head: [at - 20, packet[at], length, packet[at + 2], record].join(' '),
+    known: packet.subarray(at + 3, behind - 4).toString('hex'),
   };
 }
 
@@ -192,7 +209,9 @@ function countNops(packet: Buffer, from: number, end: number): number {
 /** The paths that visit this host or begin here, at each of their hops; two may differ in that hop alone. */
 function predict(): Map<string, Prediction[]> {
   const found = new Map<string, Prediction[]>();
-  for (const { path, name, destinations } of rendered.chains) {
+  for (const [{ name, destinations }, path] of rendered.chains.flatMap((chain) =>
+    pathsOf(chain).map((path) => [chain, path] as const),
+  )) {
     const begins = mesh.rules.some((rule) => rule.chain === name && rule.at.includes(node));
     if (!begins && !path.hops.some((hop) => hop.node === node)) continue;
     path.hops.forEach(({ address }, index) => {

@@ -126,6 +126,7 @@ test('the plan of the lab’s HTTP request tells rule, way, sizes and every leg'
     mtu: 1500,
     mss: 1432,
     record: 2,
+    number: null,
     legs: [
       {
         from: 'edge',
