@@ -55,15 +55,16 @@ const helpers = {
   bpf_ringbuf_reserve: 131,
   bpf_redirect_neigh: 152,
   bpf_loop: 181,
+  bpf_ktime_get_tai_ns: 208,
 };
 
 function checkKernel(): Finding {
   const release = readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim();
   const [major = 0, minor = 0] = release.split('.').map(Number);
-  const enough = major > 5 || (major === 5 && minor >= 17);
+  const enough = major > 6 || (major === 6 && minor >= 1);
   return enough
     ? ok('kernel', release)
-    : error('kernel', release, 'Linux 5.17 or newer is needed (bpf_loop); Debian 12 has 6.1');
+    : error('kernel', release, 'Linux 6.1 or newer is needed (bpf_loop, bpf_ktime_get_tai_ns); Debian 12 has it');
 }
 
 function checkFeatures(): Finding[] {
