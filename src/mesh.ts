@@ -75,6 +75,15 @@ const Chain = Type.Object(
     fragments: Type.Optional(
       words(['chain', 'drop'], 'drop: fragments that a rule sends into the chain are dropped; default chain'),
     ),
+    security: Type.Optional(
+      Type.Boolean({ description: 'true: onMissing is drop, where it is not written' }),
+    ),
+    onMissing: Type.Optional(
+      words(
+        ['drop', 'bypass'],
+        'drop: packets of the chain’s rules never leave a host of these rules un-chained, also without programs or tables; default bypass',
+      ),
+    ),
     return: Type.Optional(words(['direct'], 'direct: answers take the routing table’s way')),
   },
   { ...closed, title: 'chain' },
@@ -132,6 +141,14 @@ export const MeshSchema = Type.Object(
 export type Mesh = Static<typeof MeshSchema>;
 export type MeshRule = Mesh['rules'][number];
 export type MeshChain = Mesh['chains'][string];
+
+/** What becomes of a chain's packets where the data path is not in force. */
+export function onMissing({
+  security = false,
+  onMissing = security ? 'drop' : 'bypass',
+}: MeshChain): 'drop' | 'bypass' {
+  return onMissing;
+}
 
 /** What a record has under a name; a name like `constructor` finds nothing by accident. */
 export function lookUp<T>(record: Record<string, T> | undefined, name: string): T | undefined {

@@ -46,6 +46,7 @@ function formatSummary({
   pid,
   uptimeSeconds,
   mesh,
+  backstop,
   interfaces,
 }: Status): string[] {
   const lines = [
@@ -58,6 +59,9 @@ function formatSummary({
   );
   if (mesh.error !== null)
     lines.push(`the newest mesh document was refused, the last good one stays: ${mesh.error}`);
+  if (backstop.chains.length > 0)
+    lines.push(`nftables drops what would leave un-chained of: ${backstop.chains.join(', ')}`);
+  if (backstop.error !== null) lines.push(`the backstop is not as it should be: ${backstop.error}`);
   for (const { error } of interfaces)
     if (error !== undefined) lines.push(`${error}; it is managed as soon as it can be`);
   const bare = interfaces
