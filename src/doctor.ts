@@ -7,6 +7,7 @@ import { type Link, listLinks } from './interfaces.js';
 import { ETHERNET_MTU } from './limits.js';
 import { lastGoodFile, loadWanted } from './mesh-store.js';
 import { loadNative } from './native.js';
+import { requireNft } from './nft.js';
 
 export interface Finding {
   check: string;
@@ -146,6 +147,7 @@ async function checkBackstop(config: AgentConfig): Promise<Finding> {
   if (chains.length === 0) return ok('nftables', 'not needed: no chain of this node has `onMissing: drop`');
   const found = `needed by chain ${chains.join(', ')}`;
   try {
+    await requireNft();
     const dropped = await readDropped();
     return dropped === null
       ? error(

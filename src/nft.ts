@@ -7,6 +7,11 @@ export async function runNft(text: string): Promise<void> {
   await callNft(['-f', '-'], text);
 }
 
+/** Throws BACKSTOP where there is no nft. */
+export async function requireNft(): Promise<void> {
+  await callNft(['--version']);
+}
+
 /** What `nft -j` lists; null where there is no such thing, or no nft that could have made it. */
 export async function listNft<Item>(...words: string[]): Promise<Item[] | null> {
   try {
