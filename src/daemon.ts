@@ -62,7 +62,11 @@ export async function runDaemon(
   await agent.stop();
   store.close();
   datapath.close();
-  if (detachOnExit) await unload(config);
+  if (detachOnExit) {
+    const { dropped } = await unload(config);
+    if (dropped.length > 0)
+      log.warn({ chains: dropped }, 'the backstop stays: packets of these chains are dropped');
+  }
   claim.close();
 }
 

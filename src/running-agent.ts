@@ -24,7 +24,7 @@ import { readVersion } from './version.js';
 
 const harvestMs = 5000;
 /** How long somebody else's change to programs or nftables may go unnoticed. */
-const watchMs = { programs: 500, backstop: 5000 };
+const watchMs = { programs: 200, backstop: 5000 };
 const samplesKept = 256;
 
 interface Parts {
@@ -283,10 +283,11 @@ export class RunningAgent implements Agent {
 
   /** `nft flush ruleset`, as a reload of the host's own firewall, takes the backstop away too. */
   #watchBackstop(): void {
-    if (this.#backstop.chains.length === 0) return;
+    if (this.#backstop.chains.length === 0 && this.#backstopError === null) return;
     void this.#inTurn(async () => {
-      if (await this.#backstop.verify(await listLinks())) return;
-      this.#log.warn('somebody has changed the backstop; it is written anew');
+      const isThere = await this.#backstop.verify(await listLinks());
+      if (!isThere) this.#log.warn('somebody has changed the backstop; it is written anew');
+      if (isThere && this.#backstopError === null) return;
       await this.#settleBackstop();
     }).catch((error) => this.#log.error({ error: describeError(error) }, 'the backstop cannot be looked at'));
   }
