@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { commandEnvironment } from '../src/lab-command.js';
+import { commandEnvironment } from '../src/command-environment.js';
 
 interface Bench {
   file: string;

@@ -7,7 +7,7 @@ import { relative, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import picocolors from 'picocolors';
-import { commandEnvironment } from '../src/lab-command.js';
+import { commandEnvironment } from '../src/command-environment.js';
 import { removeAbandonedLabs } from '../tests/helpers/namespaces.js';
 
 interface Group {

@@ -62,7 +62,13 @@ export function answerBrokenRequest(
   answerSocket(socket, new LsrError(code, detail));
 }
 
-/** Answers where node has no response object, and ends the connection. */
+/** Sockets that were answered, and that wait for their clients to read that. */
+const lingering = new Set<Duplex>();
+
+/**
+ * Answers where node has no response object, and ends the connection: not at once, since who closes with a
+ * request unread takes his answer back (TCP then resets the connection).
+ */
 export function answerSocket(socket: Duplex, error: LsrError): void {
   if (!socket.writable) return void socket.destroy();
   const problem = toProblem(error);
@@ -71,8 +77,17 @@ export function answerSocket(socket: Duplex, error: LsrError): void {
   socket.end(
     `HTTP/1.1 ${problem.status} ${phrase}\r\nContent-Type: application/problem+json\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-    () => socket.destroy(),
   );
+  if (lingering.size >= API_LIMITS.connections) return void socket.destroy();
+  lingering.add(socket);
+  const timer = setTimeout(() => socket.destroy(), API_LIMITS.lingerMs).unref();
+  socket
+    .once('end', () => socket.destroy())
+    .once('close', () => {
+      lingering.delete(socket);
+      clearTimeout(timer);
+    })
+    .resume();
 }
 
 const brokenRequests: Record<string, [ErrorCode, string]> = {

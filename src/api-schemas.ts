@@ -34,6 +34,13 @@ export const StatusSchema = Type.Object(
       },
       closed,
     ),
+    backstop: Type.Object(
+      {
+        chains: Type.Array(Type.String(), { description: 'those of this node with `onMissing: drop`' }),
+        error: nullable(Type.String({ description: 'why nftables is not as it should be' })),
+      },
+      closed,
+    ),
     interfaces: Type.Array(
       Type.Object(
         {
@@ -106,6 +113,9 @@ export const DropsSchema = Type.Object(
         closed,
       ),
     ),
+    backstop: Type.Record(Type.String(), Type.Object({ packets: Count, bytes: Count }, closed), {
+      description: 'what nftables dropped rather than let it go un-chained, by chain',
+    }),
     samples: Type.Array(
       Type.Object(
         {

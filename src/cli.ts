@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { defaultApi } from './client.js';
 import { addApplyCommand } from './commands/apply.js';
+import { addBackstopCommand } from './commands/backstop.js';
 import { addChainsCommand } from './commands/chains.js';
 import { addCheckCommand } from './commands/check.js';
 import { addDaemonCommand } from './commands/daemon.js';
@@ -28,6 +29,7 @@ const commands = [
   addDropsCommand,
   addKeysCommand,
   addDoctorCommand,
+  addBackstopCommand,
   addUnloadCommand,
   addLabCommand,
 ];

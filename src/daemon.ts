@@ -1,4 +1,3 @@
-import { dirname, join } from 'node:path';
 import type { AgentConfig } from './agent-config.js';
 import { claimHost } from './claim.js';
 import { openDatapath } from './datapath.js';
@@ -6,7 +5,7 @@ import { LsrError } from './errors.js';
 import { findFaults, findPorts, type Link, listLinks } from './interfaces.js';
 import { openListeners } from './listener.js';
 import { componentLogger, type Logger } from './logger.js';
-import { describeError, type Loaded, loadWanted, watchDocument } from './mesh-store.js';
+import { describeError, type Loaded, lastGoodFile, loadWanted, watchDocument } from './mesh-store.js';
 import { loadNative } from './native.js';
 import { watchPorts } from './port-watch.js';
 import { Ports } from './ports.js';
@@ -37,9 +36,10 @@ export async function runDaemon(
   const agent = new RunningAgent({ config, ports, datapath, store, logger });
   ports.write(links);
   agent.loadKeys();
-  putFirstInForce(agent, config, log);
+  await putFirstInForce(agent, config, log);
 
-  attachFirst(ports, log);
+  await agent.attach();
+  requireAttached(ports, log);
   // Before anybody can see that we run, and so end us.
   const ended = waitForEnd();
   const listeners = await openListeners(agent, { logger, store, ...config.api });
@@ -47,11 +47,11 @@ export async function runDaemon(
   const following = watchPorts(() => agent.followLinks(listLinks));
   log.info({ node: config.node, generation: agent.generation }, 'ready');
 
-  const reload = (): void => {
+  const reload = async (): Promise<void> => {
     agent.loadKeys();
     if (config.mesh === null) return;
-    const { loaded, error } = loadWanted(config.mesh, lastGoodFile(config));
-    const refused = error ?? (loaded ? tryDocument(agent, loaded) : null);
+    const { loaded, error } = loadWanted(config.mesh, lastGoodFile(config.store));
+    const refused = error ?? (loaded ? await tryDocument(agent, loaded) : null);
     agent.refuse(refused);
     if (refused) log.error({ error: refused }, 'the mesh document is refused; the one in force stays');
   };
@@ -63,10 +63,14 @@ export async function runDaemon(
   watcher?.close();
   await following.close();
   await listeners.close();
-  agent.stop();
+  await agent.stop();
   store.close();
   datapath.close();
-  if (detachOnExit) await unload(config);
+  if (detachOnExit) {
+    const { dropped } = await unload(config);
+    if (dropped.length > 0)
+      log.warn({ chains: dropped }, 'the backstop stays: packets of these chains are dropped');
+  }
   claim.close();
 }
 
@@ -79,8 +83,7 @@ function requirePort(config: AgentConfig, links: readonly Link[]): void {
 }
 
 /** One port that takes its programs is enough to begin with; the others are tried again. */
-function attachFirst(ports: Ports, log: Logger): void {
-  ports.attach();
+function requireAttached(ports: Ports, log: Logger): void {
   for (const { name, error } of ports.faults) log.error({ interface: name }, error);
   const attached = ports.describe().filter((port) => port.attached !== null);
   if (attached.length === 0) throw new LsrError('KERNEL', ports.faults.map(({ error }) => error).join('\n'));
@@ -88,19 +91,16 @@ function attachFirst(ports: Ports, log: Logger): void {
   log.info({ ports: programs }, 'programs are attached');
 }
 
-/** The copy of the newest document that was in force, beside the audit store. */
-const lastGoodFile = (config: AgentConfig): string => join(dirname(config.store), 'mesh.last-good.yaml');
-
 /** The wanted document or, where it is refused, the last good one: a host never starts without its chains over a typing error. */
-function putFirstInForce(agent: RunningAgent, config: AgentConfig, log: Logger): void {
-  const lastGood = lastGoodFile(config);
+async function putFirstInForce(agent: RunningAgent, config: AgentConfig, log: Logger): Promise<void> {
+  const lastGood = lastGoodFile(config.store);
   const { loaded, error } = loadWanted(config.mesh, lastGood);
   let refused = error;
-  const failed = loaded ? tryDocument(agent, loaded) : null;
+  const failed = loaded ? await tryDocument(agent, loaded) : null;
   if (failed) {
     refused ??= failed;
     const { loaded: old } = loadWanted(null, lastGood);
-    if (old && old.text !== loaded?.text) tryDocument(agent, old);
+    if (old && old.text !== loaded?.text) await tryDocument(agent, old);
   }
   agent.refuse(refused);
   const inForce = agent.mesh()?.source ?? null;
@@ -113,9 +113,9 @@ function putFirstInForce(agent: RunningAgent, config: AgentConfig, log: Logger):
 }
 
 /** Why the document could not be put in force, or null. */
-function tryDocument(agent: RunningAgent, loaded: Loaded): string | null {
+async function tryDocument(agent: RunningAgent, loaded: Loaded): Promise<string | null> {
   try {
-    agent.load(loaded);
+    await agent.load(loaded);
     return null;
   } catch (error) {
     return describeError(error);

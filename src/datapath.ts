@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Maps, readTable } from './apply.js';
+import { type Maps, readState, readTable } from './apply.js';
 import {
   type AttachedAs,
   attachPort,
@@ -71,6 +71,16 @@ export function openDatapath(folder: string): Datapath {
     object.close();
     throw error;
   }
+}
+
+/** Of these ports those that are in force without a daemon: programs are attached, and tables pinned that were filled. */
+export function findInForce(folder: string, ports: readonly Port[]): Port[] {
+  const pin = mapPin(folder, 'state');
+  if (!existsSync(pin)) return [];
+  const state = loadNative().openPinnedMap(pin);
+  const { generation } = readState({ state });
+  state.close();
+  return generation === 0 ? [] : ports.filter(({ link }) => readAttached(linkFolder(folder), link) !== null);
 }
 
 /** Takes programs, tables and pins away; what a host was before lsr-agent. Returns what was there. */

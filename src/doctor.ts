@@ -1,8 +1,13 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { execa } from 'execa';
 import type { AgentConfig } from './agent-config.js';
+import { renderBackstop } from './backstop.js';
+import { readDropped } from './backstop-table.js';
 import { type Link, listLinks } from './interfaces.js';
+import { ETHERNET_MTU } from './limits.js';
+import { lastGoodFile, loadWanted } from './mesh-store.js';
 import { loadNative } from './native.js';
+import { requireNft } from './nft.js';
 
 export interface Finding {
   check: string;
@@ -25,6 +30,7 @@ export async function diagnose(config: AgentConfig | null): Promise<Finding[]> {
     ...checkCapabilities(),
     checkBpffs(),
     checkForwarding(),
+    ...(config ? [await checkBackstop(config)] : []),
     ...checkSourceRoutes(managed),
     ...(config ? checkInterfaces(config, links) : []),
     ...(await Promise.all(managed.map(checkForeignPrograms))),
@@ -64,7 +70,11 @@ function checkKernel(): Finding {
   const enough = major > 6 || (major === 6 && minor >= 1);
   return enough
     ? ok('kernel', release)
-    : error('kernel', release, 'Linux 6.1 or newer is needed (bpf_loop, bpf_ktime_get_tai_ns); Debian 12 has it');
+    : error(
+        'kernel',
+        release,
+        'Linux 6.1 or newer is needed (bpf_loop, bpf_ktime_get_tai_ns); Debian 12 has it',
+      );
 }
 
 function checkFeatures(): Finding[] {
@@ -132,6 +142,32 @@ function checkForwarding(): Finding {
         value ?? 'unknown',
         'sysctl -w net.ipv4.ip_forward=1; without, hops have no route to the next',
       );
+}
+
+/** Asked for by the document that the daemon would start with. */
+async function checkBackstop(config: AgentConfig): Promise<Finding> {
+  const { loaded } = loadWanted(config.mesh, lastGoodFile(config.store));
+  const guarded = { node: config.node, ports: config.interfaces, mtu: ETHERNET_MTU };
+  const { chains } = (loaded && renderBackstop([loaded.mesh], guarded)) ?? { chains: [] };
+  if (chains.length === 0) return ok('nftables', 'not needed: no chain of this node has `onMissing: drop`');
+  const found = `needed by chain ${chains.join(', ')}`;
+  try {
+    await requireNft();
+    const dropped = await readDropped();
+    return dropped === null
+      ? error(
+          'nftables',
+          `${found}; there is no backstop`,
+          'start the daemon, or run `lsr-agent backstop --config FILE`',
+        )
+      : ok('nftables', `${found}; the backstop stands`);
+  } catch (refused) {
+    return error(
+      'nftables',
+      `${found}: ${(refused as Error).message}`,
+      'apt-get install nftables; run as root',
+    );
+  }
 }
 
 /** The kernel takes the AND of `all` and the interface (include/linux/inetdevice.h, IN_DEV_SOURCE_ROUTE). */

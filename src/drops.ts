@@ -5,7 +5,7 @@ import { decode, encodeIndex } from './codec.js';
 import { readPorts } from './datapath.js';
 import { enums } from './layout.js';
 import type { BpfMap } from './native.js';
-import { explanations, reasons } from './reasons.js';
+import { backstopExplanation, explanations, reasons } from './reasons.js';
 
 export type Sample = DropsView['samples'][number];
 type Counted = DropsView['interfaces'][number];
@@ -27,12 +27,17 @@ export function readCounters(maps: { interfaces: BpfMap; counters: BpfMap }): Co
 export function explainDrops(
   counted: readonly Counted[],
   samples: readonly Sample[],
+  backstop: DropsView['backstop'],
 ): DropsView['explanations'] {
   const seen = new Set([
     ...counted.flatMap(({ drops, notes }) => [...Object.keys(drops), ...Object.keys(notes)]),
     ...samples.map(({ reason }) => reason),
   ]);
-  return Object.fromEntries(Object.entries(explanations).filter(([name]) => seen.has(name)));
+  const stopped = Object.values(backstop).some(({ packets }) => packets > 0);
+  return {
+    ...Object.fromEntries(Object.entries(explanations).filter(([name]) => seen.has(name))),
+    ...(stopped && { backstop: backstopExplanation }),
+  };
 }
 
 /** A sampled packet from the ring buffer, or null where the event is none. */

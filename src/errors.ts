@@ -21,6 +21,7 @@ export const errorTable = {
   AGENT_RUNNING: { status: 409, exit: 1, title: 'Another agent runs on this host' },
   PRIVILEGES: { status: 403, exit: 1, title: 'A right is missing' },
   KERNEL: { status: 500, exit: 1, title: 'The kernel refused' },
+  BACKSTOP: { status: 503, exit: 1, title: 'The backstop of a chain cannot be put in place' },
   LAYOUT_STALE: { status: 500, exit: 1, title: 'The BPF object and this build do not belong together' },
   INTERFACE_MISSING: { status: 409, exit: 1, title: 'An interface does not exist' },
   ADDRESS_IN_USE: { status: 409, exit: 1, title: 'An address is in use' },

@@ -1,6 +1,7 @@
 import { execa } from 'execa';
 import { type Address, parseAddress } from './address.js';
 import type { PortConfig } from './agent-config.js';
+import { ETHERNET_MTU } from './limits.js';
 
 /** An interface of this host as `ip` shows it. */
 export interface Link {
@@ -67,6 +68,10 @@ export function findFaults(configured: readonly PortConfig[], links: readonly Li
 }
 
 const isEthernet = ({ kind }: Link): boolean => kind === 'ether' || kind === 'loopback';
+
+/** Smallest MTU among all ports, bytes; at most Ethernet's 1500. */
+export const portMtu = (ports: readonly Port[]): number =>
+  Math.min(ETHERNET_MTU, ...ports.map(({ link }) => link.mtu));
 
 /** Smallest MTU among the mesh ports, bytes; Ethernet's 1500 on a host without one. */
 export function meshMtu(ports: readonly Port[]): number {

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { commandEnvironment } from './command-environment.js';
 import { LsrError } from './errors.js';
-import { commandEnvironment } from './lab-command.js';
 import { enterNamespace, inNamespace } from './lab-topology.js';
 
 export interface Capture {

@@ -1,4 +1,5 @@
 import { ExecaError, execa } from 'execa';
+import { commandEnvironment } from './command-environment.js';
 import { LsrError } from './errors.js';
 
 export interface CommandOptions {
@@ -7,16 +8,6 @@ export interface CommandOptions {
   /** Ends the command. */
   signal?: AbortSignal | undefined;
 }
-
-/**
- * What other programs need in their environment. Root by plain `su` lacks the sbin folders; and npm puts the programs of
- * its packages before the host's, one of which is called nft.
- */
-export const commandEnvironment = {
-  PATH: [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin']
-    .filter((folder) => !folder.endsWith('node_modules/.bin'))
-    .join(':'),
-};
 
 /** Runs a program to its end and returns what it printed. Throws LAB with its own words when it fails. */
 export async function runCommand(

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { commandEnvironment } from './command-environment.js';
 import { LsrError } from './errors.js';
-import { commandEnvironment } from './lab-command.js';
 import { enterNamespace, listProcesses } from './lab-topology.js';
 
 /** A process of the lab that outlives the command that started it. */

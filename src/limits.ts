@@ -51,6 +51,8 @@ export const API_LIMITS = {
   requestMs: 8_000,
   /** Until the client has taken the answer. */
   answerMs: 30_000,
+  /** Until a client that was refused has read why. */
+  lingerMs: 500,
   /** Between two requests of a connection. */
   idleMs: 5_000,
 

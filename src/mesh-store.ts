@@ -10,6 +10,9 @@ export interface Loaded {
   source: string;
 }
 
+/** The copy of the newest document that was in force, beside the audit store. */
+export const lastGoodFile = (store: string): string => join(dirname(store), 'mesh.last-good.yaml');
+
 /** The wanted document at start: the file; where that is bad, the last good one with the error. */
 export function loadWanted(
   file: string | null,

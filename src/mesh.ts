@@ -87,6 +87,15 @@ const Chain = Type.Object(
         'what the integrity option covers beside path, addresses and protocol: ports too (default), or no more',
       ),
     ),
+    security: Type.Optional(
+      Type.Boolean({ description: 'true: onMissing is drop, where it is not written' }),
+    ),
+    onMissing: Type.Optional(
+      words(
+        ['drop', 'bypass'],
+        'drop: packets of the chain’s rules never leave a host of these rules un-chained, also without programs or tables; default bypass',
+      ),
+    ),
     return: Type.Optional(words(['direct'], 'direct: answers take the routing table’s way')),
   },
   { ...closed, title: 'chain' },
@@ -145,6 +154,14 @@ export const MeshSchema = Type.Object(
 export type Mesh = Static<typeof MeshSchema>;
 export type MeshRule = Mesh['rules'][number];
 export type MeshChain = Mesh['chains'][string];
+
+/** What becomes of a chain's packets where the data path is not in force. */
+export function onMissing({
+  security = false,
+  onMissing = security ? 'drop' : 'bypass',
+}: MeshChain): 'drop' | 'bypass' {
+  return onMissing;
+}
 
 /** What a record has under a name; a name like `constructor` finds nothing by accident. */
 export function lookUp<T>(record: Record<string, T> | undefined, name: string): T | undefined {

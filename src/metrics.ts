@@ -2,7 +2,11 @@ import { Counter, Gauge, Registry } from 'prom-client';
 import type { DropsView, Status } from './api-schemas.js';
 
 /** Prometheus text of what the agent knows now. Names follow the Prometheus conventions; labels are bounded by ports and reasons. */
-export async function writeMetrics(status: Status, counted: DropsView['interfaces']): Promise<string> {
+export async function writeMetrics(
+  status: Status,
+  counted: DropsView['interfaces'],
+  backstop: DropsView['backstop'],
+): Promise<string> {
   const registry = new Registry();
   const registers = [registry];
   const packets = new Counter({
@@ -13,8 +17,8 @@ export async function writeMetrics(status: Status, counted: DropsView['interface
   });
   const drops = new Counter({
     name: 'lsr_dropped_packets_total',
-    help: 'Packets dropped, by port, direction and reason',
-    labelNames: ['interface', 'direction', 'reason'],
+    help: 'Packets dropped, by port, direction and reason; those of the reason backstop by chain',
+    labelNames: ['interface', 'direction', 'reason', 'chain'],
     registers,
   });
   const notes = new Counter({
@@ -31,6 +35,8 @@ export async function writeMetrics(status: Status, counted: DropsView['interface
       drops.inc({ interface: name, direction, reason }, count);
     for (const [note, count] of Object.entries(noted)) notes.inc({ interface: name, direction, note }, count);
   }
+  for (const [chain, { packets: stopped }] of Object.entries(backstop))
+    drops.inc({ reason: 'backstop', chain }, stopped);
   const entries = new Gauge({
     name: 'lsr_map_entries',
     help: 'Entries in a table',

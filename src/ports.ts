@@ -39,6 +39,14 @@ export class Ports {
     return this.#refused.length > 0;
   }
 
+  /** Those that should have their programs and have not, though nothing was refused. */
+  get bare(): readonly Port[] {
+    const refused = new Set(this.#refused.map(({ name }) => name));
+    return this.#present.filter(
+      (port) => !refused.has(port.name) && this.#datapath.readAttached(port) === null,
+    );
+  }
+
   /** Writes the ports that there are now, without attaching anything; returns what is new about them. */
   write(links: readonly Link[]): PortChange[] {
     const inForce = this.#present.map((port) => ({ ...port, attached: this.#datapath.readAttached(port) }));

@@ -281,3 +281,11 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
       'memory pressure, or a kind of segmentation offload that cannot be resized: `ethtool -K` can turn it off',
   },
 };
+
+/** The one drop that is not in the programs: src/backstop.ts. */
+export const backstopExplanation: Explanation = {
+  meaning:
+    'a packet of a chain with `onMissing: drop` that would have left this host un-chained, as programs or tables were not in force; nftables dropped it',
+  advice:
+    'see that the agent runs and is ready: `lsr-agent status` names ports without programs. A rule whose plain route leaves by a port that is not managed, and that is for local sockets, always ends here',
+};

@@ -1,19 +1,20 @@
-import { dirname, join } from 'node:path';
 import { formatAddress, formatPrefix } from './address.js';
 import type { Agent, AppliedMesh, ApplyResult, ChainView, DropsView, Status } from './agent.js';
 import type { AgentConfig } from './agent-config.js';
 import { Audit } from './audit.js';
+import type { Guarded } from './backstop.js';
+import { BackstopTable } from './backstop-table.js';
 import { decode } from './codec.js';
 import type { Datapath } from './datapath.js';
 import { explainDrops, readCounters, readSample, type Sample } from './drops.js';
 import type { Host } from './entries.js';
-import { type Fault, type Link, meshMtu } from './interfaces.js';
+import { type Fault, type Link, listLinks, meshMtu, type Port, portMtu } from './interfaces.js';
 import { KeyRing } from './key-ring.js';
 import { type KeysView, loadKeys, readKeys } from './keys.js';
 import { enums } from './layout.js';
 import { componentLogger, type Logger } from './logger.js';
 import type { Mesh } from './mesh.js';
-import { describeError, type Loaded, saveDocument } from './mesh-store.js';
+import { describeError, type Loaded, lastGoodFile, saveDocument } from './mesh-store.js';
 import { MeshTables } from './mesh-tables.js';
 import { writeMetrics } from './metrics.js';
 import { loadNative, type RingBuffer } from './native.js';
@@ -24,8 +25,8 @@ import type { Store } from './store.js';
 import { readVersion } from './version.js';
 
 const harvestMs = 5000;
-/** The clock of tags may be set anew at any time; until it is followed, all of them are too old or too new. */
-const clockMs = 1000;
+/** How long somebody else's change to programs, nftables or the clock of tags may go unnoticed. */
+const watchMs = { programs: 200, backstop: 5000, clock: 1000 };
 const samplesKept = 256;
 
 interface Parts {
@@ -41,17 +42,21 @@ export class RunningAgent implements Agent {
   readonly #parts: Parts;
   readonly #tables: MeshTables;
   readonly #audit: Audit;
+  readonly #backstop = new BackstopTable();
   readonly #log: Logger;
   readonly #started = Date.now();
   #samples: Sample[] = [];
   #applied: (AppliedMesh & { at: string }) | null = null;
   #error: string | null = null;
+  #backstopError: string | null = null;
+  /** Ends when all that was begun in turn has ended. */
+  #turn: Promise<unknown> = Promise.resolve();
+  #watches: NodeJS.Timeout[] = [];
   #events: RingBuffer | null = null;
   #timer: NodeJS.Timeout | null = null;
   #soon: NodeJS.Timeout | null = null;
   readonly #keys: KeyRing;
   #keysError: string | null = null;
-  #clock: NodeJS.Timeout | null = null;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -75,50 +80,81 @@ export class RunningAgent implements Agent {
       this.#take(record),
     );
     this.#timer = setInterval(() => this.#harvest(), harvestMs).unref();
-    this.#clock = setInterval(() => this.#keys.followClock(), clockMs).unref();
+    this.#watches = [
+      setInterval(() => this.#keys.followClock(), watchMs.clock).unref(),
+      setInterval(() => this.#watchPrograms(), watchMs.programs).unref(),
+      setInterval(() => this.#watchBackstop(), watchMs.backstop).unref(),
+    ];
   }
 
-  stop(): void {
+  async stop(): Promise<void> {
     this.#events?.close();
-    for (const timer of [this.#timer, this.#soon, this.#clock]) if (timer) clearTimeout(timer);
+    for (const timer of [this.#timer, this.#soon, ...this.#watches]) if (timer) clearTimeout(timer);
+    await this.#turn;
     this.#tables.close();
     this.#harvest();
   }
 
-  /** Puts a checked document in force and keeps it as the last good one. */
-  load({ mesh, text, source }: Loaded): ApplyResult {
-    const begun = performance.now();
-    const { changed, generation } = this.#tables.writeMesh(mesh, this.#describeHost());
-    saveDocument(join(dirname(this.#parts.config.store), 'mesh.last-good.yaml'), text);
-    this.#applied = { generation, text, document: mesh, source, at: new Date().toISOString() };
-    this.#error = null;
-    const durationMs = Math.round((performance.now() - begun) * 10) / 10;
-    this.#log.info({ generation, source, changed, durationMs }, 'mesh document is in force');
-    return { generation, changed, durationMs };
+  /**
+   * Puts a checked document in force and keeps it as the last good one. While it changes, the backstop
+   * holds for the old one and the new one.
+   */
+  load({ mesh, text, source }: Loaded): Promise<ApplyResult> {
+    return this.#inTurn(async () => {
+      const begun = performance.now();
+      const before = this.#applied?.document;
+      await this.#backstop.guard(
+        before ? [before, mesh] : [mesh],
+        this.#describeGuarded(),
+        this.#listInForce(),
+      );
+      const { changed, generation } = await this.#writeMesh(mesh);
+      this.#applied = { generation, text, document: mesh, source, at: new Date().toISOString() };
+      this.#error = null;
+      await this.#settleBackstop();
+      saveDocument(lastGoodFile(this.#parts.config.store), text);
+      const durationMs = Math.round((performance.now() - begun) * 10) / 10;
+      this.#log.info({ generation, source, changed, durationMs }, 'mesh document is in force');
+      return { generation, changed, durationMs };
+    });
+  }
+
+  /** Puts the programs on the ports for the first time. */
+  attach(): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#parts.ports.attach();
+      await this.#settleBackstop();
+    });
   }
 
   /**
    * Takes over what has become of this host's interfaces: tables first, then programs, as at the
-   * start. False where it is to be tried again.
+   * start. Ports without programs lose the backstop's trust before, and get it after. False where it is to be
+   * tried again.
    */
-  async followLinks(list: () => Promise<Link[]>): Promise<boolean> {
-    const { ports } = this.#parts;
-    const known = ports.faults;
-    let changes: PortChange[] = [];
-    try {
-      changes = ports.write(await list());
-      this.#tables.writeHost(this.#describeHost());
-      if (changes.length > 0 || ports.unsettled) ports.attach();
-    } catch (error) {
-      ports.refuse(`interfaces cannot be followed: ${describeError(error)}`);
-    }
-    this.#reportPorts(changes, known);
-    return !ports.unsettled;
+  followLinks(list: () => Promise<Link[]>): Promise<boolean> {
+    return this.#inTurn(async () => {
+      const { ports } = this.#parts;
+      const known = ports.faults;
+      let changes: PortChange[] = [];
+      try {
+        const links = await list();
+        await this.#settleBackstop(links);
+        changes = ports.write(links);
+        this.#tables.writeHost(this.#describeHost());
+        if (changes.length > 0 || ports.unsettled) ports.attach();
+      } catch (error) {
+        ports.refuse(`interfaces cannot be followed: ${describeError(error)}`);
+      }
+      await this.#settleBackstop();
+      this.#reportPorts(changes, known);
+      return !ports.unsettled;
+    });
   }
 
   async applyMesh(document: Mesh, text: string): Promise<ApplyResult> {
     const { mesh } = this.#parts.config;
-    const result = this.load({ mesh: document, text, source: mesh ?? 'API' });
+    const result = await this.load({ mesh: document, text, source: mesh ?? 'API' });
     if (mesh !== null) saveDocument(mesh, text);
     return result;
   }
@@ -176,11 +212,12 @@ export class RunningAgent implements Agent {
     const { config, ports, datapath } = this.#parts;
     const interfaces = ports.describe();
     const managed = interfaces.every(({ attached, error }) => attached !== null && error === undefined);
+    const errors = [this.#error, this.#keysError, this.#backstopError];
     const tables = Object.entries(datapath.maps).filter(([name]) => countable.has(name));
     return {
       node: config.node,
       version: readVersion(),
-      state: this.#error === null && this.#keysError === null && managed ? 'ready' : 'degraded',
+      state: managed && errors.every((error) => error === null) ? 'ready' : 'degraded',
       generation: this.generation,
       mesh: {
         source: this.#applied?.source ?? config.mesh ?? 'API',
@@ -188,6 +225,7 @@ export class RunningAgent implements Agent {
         error: this.#error,
       },
       keys: { sending: this.#keys.describe().sending, error: this.#keysError },
+      backstop: { chains: [...this.#backstop.chains], error: this.#backstopError },
       interfaces,
       maps: tables.map(([name, map]) => ({
         name,
@@ -201,7 +239,9 @@ export class RunningAgent implements Agent {
 
   async drops(): Promise<DropsView> {
     const interfaces = readCounters(this.#parts.datapath.maps);
-    return { interfaces, samples: this.#samples, explanations: explainDrops(interfaces, this.#samples) };
+    const backstop = await this.#readBackstop();
+    const explanations = explainDrops(interfaces, this.#samples, backstop);
+    return { interfaces, backstop, samples: this.#samples, explanations };
   }
 
   async flush(): Promise<void> {
@@ -209,7 +249,83 @@ export class RunningAgent implements Agent {
   }
 
   async metrics(): Promise<string> {
-    return writeMetrics(await this.status(), readCounters(this.#parts.datapath.maps));
+    const counted = readCounters(this.#parts.datapath.maps);
+    return writeMetrics(await this.status(), counted, await this.#readBackstop());
+  }
+
+  async #readBackstop(): Promise<DropsView['backstop']> {
+    try {
+      return (await this.#backstop.readDropped()) ?? {};
+    } catch (error) {
+      this.#log.error({ error: describeError(error) }, 'the counters of the backstop cannot be read');
+      return {};
+    }
+  }
+
+  /** One at a time: each of these writes tables, programs and backstop in an order that matters. */
+  #inTurn<Result>(task: () => Promise<Result>): Promise<Result> {
+    const result = this.#turn.then(task);
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+
+  /** The tables alone; where they are refused, the backstop is again that of the document in force. */
+  async #writeMesh(mesh: Mesh): Promise<ReturnType<MeshTables['writeMesh']>> {
+    try {
+      return this.#tables.writeMesh(mesh, this.#describeHost());
+    } catch (error) {
+      await this.#settleBackstop();
+      throw error;
+    }
+  }
+
+  /** Makes the backstop that of the document in force and of the programs as they hang now, on ports that stay. */
+  async #settleBackstop(links?: readonly Link[]): Promise<void> {
+    const document = this.#applied?.document;
+    const indexes = this.#listInForce(links);
+    try {
+      if (!document) await this.#backstop.admit(indexes);
+      else if (!(await this.#backstop.guard([document], this.#describeGuarded(), indexes)))
+        await this.#backstop.remove();
+      this.#backstopError = null;
+    } catch (error) {
+      const message = describeError(error);
+      if (message !== this.#backstopError)
+        this.#log.error({ error: message }, 'the backstop is not as it should be');
+      this.#backstopError = message;
+    }
+  }
+
+  #describeGuarded(): Guarded {
+    const { config, ports } = this.#parts;
+    return { node: config.node, ports: config.interfaces, mtu: portMtu(ports.present) };
+  }
+
+  /** The ifindexes of ports whose programs are attached, and have tables to go by. */
+  #listInForce(links?: readonly Link[]): number[] {
+    const { ports, datapath } = this.#parts;
+    if (this.generation === 0) return [];
+    const stays = ({ name, link }: Port): boolean =>
+      links?.some((other) => other.name === name && other.index === link.index) ?? true;
+    return ports.present
+      .filter((port) => stays(port) && datapath.readAttached(port) !== null)
+      .map(({ link }) => link.index);
+  }
+
+  /** Programs that somebody took off are put on again; no message tells of that. */
+  #watchPrograms(): void {
+    if (this.#parts.ports.bare.length > 0) void this.followLinks(listLinks);
+  }
+
+  /** `nft flush ruleset`, as a reload of the host's own firewall, takes the backstop away too. */
+  #watchBackstop(): void {
+    if (this.#backstop.chains.length === 0 && this.#backstopError === null) return;
+    void this.#inTurn(async () => {
+      const isThere = await this.#backstop.verify(await listLinks());
+      if (!isThere) this.#log.warn('somebody has changed the backstop; it is written anew');
+      if (isThere && this.#backstopError === null) return;
+      await this.#settleBackstop();
+    }).catch((error) => this.#log.error({ error: describeError(error) }, 'the backstop cannot be looked at'));
   }
 
   #describeHost(): Host {

@@ -23,7 +23,11 @@ async function showDrops(_options: unknown, command: Command): Promise<void> {
 type ProtocolNames = (protocol: number) => string;
 
 function formatDrops(view: DropsView, protocolName: ProtocolNames): string {
-  const blocks = [formatInterfaces(view.interfaces), ...formatReasons(view, 'drops', 'dropped')];
+  const blocks = [
+    formatInterfaces(view.interfaces),
+    ...formatReasons(view, 'drops', 'dropped'),
+    ...formatBackstop(view),
+  ];
   if (blocks.length === 1) blocks.push('nothing was dropped');
   blocks.push(...formatReasons(view, 'notes', 'noted, not dropped'));
   if (view.samples.length > 0)
@@ -71,6 +75,16 @@ function formatReasons(
       ];
       return (advice === '' ? lines : [...lines, `  ${advice}`]).join('\n');
     });
+}
+
+function formatBackstop({ backstop, explanations }: DropsView): string[] {
+  const chains = Object.entries(backstop).filter(([, { packets }]) => packets > 0);
+  if (chains.length === 0) return [];
+  const where = chains.map(([chain, { packets }]) => `chain ${chain} ${packets}`).join(', ');
+  const { meaning = '', advice = '' } = explanations.backstop ?? {};
+  return [
+    `backstop: ${sum(chains.map(([, { packets }]) => packets))} dropped (${where})\n  ${meaning}\n  ${advice}`,
+  ];
 }
 
 function formatSamples(samples: DropsView['samples'], protocolName: ProtocolNames): string {

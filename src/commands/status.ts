@@ -47,6 +47,7 @@ function formatSummary({
   uptimeSeconds,
   mesh,
   keys,
+  backstop,
   interfaces,
 }: Status): string[] {
   const lines = [
@@ -61,6 +62,9 @@ function formatSummary({
     lines.push(`the newest mesh document was refused, the last good one stays: ${mesh.error}`);
   if (keys.error !== null)
     lines.push(`the newest integrity keys were refused, those in force stay: ${keys.error}`);
+  if (backstop.chains.length > 0)
+    lines.push(`nftables drops what would leave un-chained of: ${backstop.chains.join(', ')}`);
+  if (backstop.error !== null) lines.push(`the backstop is not as it should be: ${backstop.error}`);
   for (const { error } of interfaces)
     if (error !== undefined) lines.push(`${error}; it is managed as soon as it can be`);
   const bare = interfaces

@@ -46,21 +46,22 @@ def send(address, port, size, count, discover, segment=0):
     if segment:
         source.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, segment)
     source.connect((address, port))
-    sent, refused, total = 0, 0, 0
+    sent, refused, denied, total = 0, 0, 0, 0
     for number in range(count):
         payload = random.Random(number).randbytes(size)
         parts = [payload[i : i + (segment or size)] for i in range(0, size, segment or size)]
         try:
             source.send(payload)
         except OSError as error:
-            if error.errno != errno.EMSGSIZE:
+            if error.errno not in (errno.EMSGSIZE, errno.EPERM):
                 raise
-            refused += 1
+            refused += error.errno == errno.EMSGSIZE
+            denied += error.errno == errno.EPERM
             continue
         sent += len(parts)
         total += sum(map(digest, parts))
         select.select([], [], [], 0.002)  # an ICMP error takes its time to come back
-    return {"sent": sent, "refused": refused, "digest": f"{total % 2**256:x}"}
+    return {"sent": sent, "refused": refused, "denied": denied, "digest": f"{total % 2**256:x}"}
 
 
 if sys.argv[1] == "receive":

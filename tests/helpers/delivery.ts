@@ -28,6 +28,8 @@ export interface Delivery {
   sent: number;
   /** Writes that it refused with EMSGSIZE. */
   refused: number;
+  /** Writes that a netfilter of the sender's host dropped: EPERM. */
+  denied: number;
   received: number;
   /** Whether what arrived is what was sent, byte for byte. */
   same: boolean;
@@ -47,6 +49,7 @@ export async function sendDatagrams(
   return {
     sent: sent.sent,
     refused: sent.refused,
+    denied: sent.denied,
     received: received.count,
     same: sent.digest === received.digest,
   };

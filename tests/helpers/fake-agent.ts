@@ -88,6 +88,7 @@ const statusFixture: Status = {
   generation: 1,
   mesh: { source: '/etc/lsr-agent/mesh.yaml', appliedAt: '2025-01-31T12:00:00.000Z', error: null },
   keys: { sending: null, error: null },
+  backstop: { chains: [], error: null },
   interfaces: [{ name: 'mesh0', role: 'mesh', ifindex: 2, attached: 'tcx', mtu: 1500, address: '10.0.0.4' }],
   maps: [{ name: 'paths', entries: 3, capacity: 1024 }],
   uptimeSeconds: 75,
@@ -117,6 +118,7 @@ const dropsFixture: DropsView = {
       notes: {},
     },
   ],
+  backstop: {},
   samples: [
     {
       time: '2025-01-31T12:00:00.000Z',

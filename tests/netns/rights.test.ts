@@ -80,6 +80,12 @@ async function startUnprivileged(): Promise<Status> {
 
 const ping = (): Promise<string> => lab.on('client', 'ping', '-c', '3', '-i', '0.05', '-W', '1', server);
 
+test('the unit of the backstop grants CAP_NET_ADMIN alone', (t) => {
+  const unit = readFileSync('systemd/lsr-agent-backstop.service', 'utf8');
+  t.regex(unit, /^AmbientCapabilities=CAP_NET_ADMIN$/m);
+  t.regex(unit, /^CapabilityBoundingSet=CAP_NET_ADMIN$/m);
+});
+
 test('the unit grants exactly CAP_BPF and CAP_NET_ADMIN, and no way to more', (t) => {
   t.deepEqual([...granted].sort(), ['bpf', 'net_admin']);
   t.deepEqual(readCapabilities('CapabilityBoundingSet').sort(), ['bpf', 'net_admin']);
@@ -182,6 +188,38 @@ for (const missing of ['bpf', 'net_admin']) {
     await startUnprivileged();
   });
 }
+
+test.serial('the backstop needs CAP_NET_ADMIN alone, and the daemon keeps it with what it has', async (t) => {
+  const file = `${hostFolder(lab, 'fw')}/mesh.yaml`;
+  const text = readFileSync(file, 'utf8');
+  await killAgent((await readStatus()).pid);
+  const guarded =
+    '  guarded: { hops: [gw], security: true }\nrules:\n  - { name: own, at: [fw], match: { destination: 10.9.0.0/24 }, chain: guarded }';
+  writeFileSync(file, text.replace('rules:', guarded));
+  const raise = (held: readonly string[]) => {
+    const words = [
+      place.locate('dist/cli.js'),
+      'backstop',
+      '--config',
+      `${hostFolder(lab, 'fw')}/agent.yaml`,
+    ];
+    const command = place.confine(held, words);
+    return execa('nsenter', enterNamespace(`${lab.prefix}fw`, command), { reject: false });
+  };
+  const refused = await raise(['bpf']);
+  t.is(refused.exitCode, 1);
+  t.regex(refused.stderr, /^error: .*CAP_NET_ADMIN/);
+  const { exitCode, stdout, stderr } = await raise(['net_admin']);
+  t.is(exitCode, 0, stderr);
+  t.regex(stdout, /^packets of guarded are dropped .*; programs are in force on mesh0$/);
+  t.regex(await lab.on('fw', 'nft', 'list', 'counters'), /chain-guarded/);
+  await startUnprivileged();
+  t.deepEqual((await readStatus()).backstop, { chains: ['guarded'], error: null });
+  await killAgent((await readStatus()).pid);
+  writeFileSync(file, text);
+  await startUnprivileged();
+  t.notRegex(await lab.on('fw', 'nft', 'list', 'tables'), /lsr-agent/);
+});
 
 async function killAgent(pid: number): Promise<void> {
   process.kill(pid, 'SIGKILL');

@@ -69,7 +69,7 @@ test('GET /metrics answers Prometheus text', async (t) => {
 test('GET /openapi.json describes every route, its parameters and its problems', async (t) => {
   const document = (await build().inject('/openapi.json')).json();
   t.is(document.openapi, '3.1.0');
-  const paths = ['/metrics', '/v1/chains', '/v1/drops', '/v1/mesh', '/v1/paths', '/v1/status'];
+  const paths = ['/metrics', '/v1/chains', '/v1/drops', '/v1/keys', '/v1/mesh', '/v1/paths', '/v1/status'];
   t.deepEqual(Object.keys(document.paths).sort(), paths);
   t.deepEqual(Object.keys(document.paths['/v1/mesh']).sort(), ['get', 'put']);
   const { content } = document.paths['/v1/mesh'].put.requestBody;
