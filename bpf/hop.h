@@ -290,6 +290,8 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 		reason = verify_tag(skb, packet, LSR_BASE_HEADER, hop, route.final);
 		if (reason)
 			return deviate(skb, packet, &route, hop->path, reason);
+		if (hop->once && is_repeated(skb, packet))
+			return LSR_DROP_REPLAY;
 	}
 	if (hop->next == packet->source || route.final == packet->source)
 		return LSR_DROP_REFLECT;

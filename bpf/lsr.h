@@ -26,6 +26,7 @@ enum lsr_limits {
 	LSR_CHAIN_MAX = 0x3fff,     /* the number of a chain in the integrity option */
 	LSR_EPOCH_NS = 2000000000,  /* a tag holds in its epoch and in the next */
 	LSR_LAG_NS = 500000000,     /* how far clocks may differ without a loss */
+	LSR_SEEN_MAX = 65536,       /* packets that a hop remembers, where it takes none twice */
 };
 
 /* IPv4 option types with the copied bit, RFC 791 §3.1. */
@@ -109,6 +110,7 @@ enum lsr_reason {
 	LSR_DROP_KEY_EXPIRED,
 	LSR_DROP_TAG_AGE,
 	LSR_DROP_TAG_WRONG,
+	LSR_DROP_REPLAY,
 	LSR_DROP_ICMP_QUOTE,
 	LSR_DROP_REFLECT,
 	LSR_DROP_DESTINATION,
@@ -325,7 +327,9 @@ struct lsr_hop {
 	__be32 previous; /* the node before it, 0 at the first hop of chains that begin at several */
 	__u32 path;
 	__u32 generation; /* that first wrote this entry */
-	__u32 binding;    /* enum lsr_binding */
+	__u8 binding;     /* enum lsr_binding */
+	__u8 once;        /* the same packet twice is once too often */
+	__u8 unused[2];
 };
 
 /* `destinations`, an LPM trie: path, chain and destination -> chain. What is before the destination always counts. */

@@ -120,6 +120,14 @@ struct {
 	__type(value, struct lsr_flow);
 } deviations SEC(".maps");
 
+/* Digest of a packet -> when it came, CLOCK_BOOTTIME ns; for chains with `duplicates: drop` alone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, LSR_SEEN_MAX);
+	__type(key, __u64);
+	__type(value, __u64);
+} seen SEC(".maps");
+
 /* A flow in the making. Programs on one CPU do not interrupt each other: softirqs are off. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

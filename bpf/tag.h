@@ -9,6 +9,7 @@
 
 #include "classify.h"
 #include "siphash.h"
+#include <stddef.h>
 
 enum {
 	LSR_SLOT_BITS = 2, /* of the option's number; the others are the chain's */
@@ -81,12 +82,10 @@ static __always_inline void cover(struct __sk_buff *skb, const struct lsr_packet
 }
 
 /* Verified once: hashing is long, and many ways lead to it. */
-LSR_STEP int hash_cover(union lsr_cover *cover, const struct lsr_key *key, __u64 epoch, __u64 *tag)
+LSR_STEP int hash_words(const union lsr_cover *cover, const struct lsr_key *key, __u64 *hash)
 {
-	if (!cover || !key || !tag)
-		return 0;
-	cover->fields.epoch = LSR_NET64(epoch);
-	*tag = siphash(key->low, key->high, cover->word);
+	if (cover && key && hash)
+		*hash = siphash(key->low, key->high, cover->word);
 	return 0;
 }
 
@@ -95,7 +94,8 @@ static __always_inline __u64 make_tag(union lsr_cover *cover, const struct lsr_k
 {
 	__u64 tag = 0;
 
-	hash_cover(cover, key, epoch, &tag);
+	cover->fields.epoch = LSR_NET64(epoch);
+	hash_words(cover, key, &tag);
 	return tag;
 }
 
@@ -140,6 +140,49 @@ LSR_STEP int sign(struct __sk_buff *skb, const struct lsr_packet *packet, __u32 
 	tag = LSR_LITTLE64(make_tag(&covered, &key, (now - LSR_LAG_NS) / LSR_EPOCH_NS));
 	__builtin_memcpy(option.tag, &tag, sizeof(tag));
 	return store_bytes(skb, LSR_BASE_HEADER, &option, sizeof(option)) ? LSR_DROP_RESIZE : 0;
+}
+
+/* What tells a packet from others with the same tag: length, identification, and how its payload begins. */
+struct lsr_instance {
+	__u32 tag[2];
+	__u8 header[6]; /* total length, identification, flags and offset */
+	__u8 unused[2];
+	__u8 payload[16];
+};
+
+union lsr_instance_words {
+	struct lsr_instance fields;
+	union lsr_cover cover;
+};
+
+/* Whether this very packet came before, as long as its tag holds; only where its tag was verified. */
+LSR_STEP int is_repeated(struct __sk_buff *skb, const struct lsr_packet *packet)
+{
+	union lsr_instance_words instance = {};
+	struct lsr_tag option;
+	struct lsr_key key;
+	__u64 now = bpf_ktime_get_boot_ns(), digest = 0;
+	const __u64 *before;
+
+	if (!packet || load_bytes(skb, LSR_BASE_HEADER, &option, sizeof(option)) ||
+	    load_bytes(skb, offsetof(struct iphdr, tot_len), instance.fields.header,
+		       sizeof(instance.fields.header)))
+		return false;
+	if (find_key(LSR_NET16(option.number) >> LSR_CHAIN_BITS, 0, &key))
+		return false;
+	__builtin_memcpy(instance.fields.tag, option.tag, sizeof(option.tag));
+	if (load_bytes(skb, packet->header, instance.fields.payload,
+		       sizeof(instance.fields.payload)))
+		load_bytes(skb, packet->header, instance.fields.payload,
+			   sizeof(instance.fields.payload) / 2);
+	hash_words(&instance.cover, &key, &digest);
+	if (!bpf_map_update_elem(&seen, &digest, &now, BPF_NOEXIST))
+		return false;
+	before = bpf_map_lookup_elem(&seen, &digest);
+	if (before && now - *before < 2ULL * LSR_EPOCH_NS)
+		return true;
+	bpf_map_update_elem(&seen, &digest, &now, BPF_ANY);
+	return false;
 }
 
 /*

@@ -18,6 +18,7 @@ export function checkChains(mesh: Mesh): Finding[] {
   return Object.entries(mesh.chains).flatMap(([name, chain]) => [
     ...checkHops(mesh, name, chain),
     ...checkBudget(name, chain, readIntegrity(mesh, chain) !== 'off'),
+    ...checkDuplicates(mesh, name, chain),
   ]);
 }
 
@@ -51,6 +52,12 @@ function checkHops(mesh: Mesh, name: string, chain: MeshChain): Finding[] {
     const message = `chain ${quote(name)} visits ${twice}; a source route can name a node once`;
     return [{ pointer, code: 'HOP_REPEATED', message }];
   });
+}
+
+function checkDuplicates(mesh: Mesh, name: string, chain: MeshChain): Finding[] {
+  if (chain.duplicates !== 'drop' || readIntegrity(mesh, chain) !== 'off') return [];
+  const message = `chain ${quote(name)} drops duplicates, and they are told by their tags: it needs "integrity: verify" or "require"`;
+  return [{ pointer: makePointer('chains', name, 'duplicates'), code: 'DUPLICATES_UNTOLD', message }];
 }
 
 function checkBudget(name: string, { hops, record = 0 }: MeshChain, tagged: boolean): Finding[] {

@@ -28,6 +28,7 @@ const mapNames = [
   'openings',
   'keys',
   'signing',
+  'seen',
   'counters',
   'flows',
   'deviations',

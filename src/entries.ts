@@ -202,6 +202,7 @@ function hopEntries(path: RenderedPath, edge: Address, generation: number): Entr
       path: path.id,
       generation,
       binding: bindings[path.binding],
+      once: path.once ? 1 : 0,
     });
     return hopKeys(path, index + 1).map((key): Entry => [key, value]);
   });

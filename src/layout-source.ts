@@ -34,6 +34,7 @@ const kernelSide = new Set([
   'lsr_error',
   'lsr_exit',
   'lsr_header',
+  'lsr_instance',
   'lsr_icmp_header',
   'lsr_mss_search',
   'lsr_option_head',

@@ -1,6 +1,6 @@
 // Generated from the BTF of bpf/lsr.bpf.c by `npm run layout`. Do not edit.
 
-export const digest = '6686c04d3f0e57a4c35a8f04711fbb4c90ce83c95f87855aca0915e903275795';
+export const digest = '577cd823207971389a446205ef6ad096c758e2d5eae7bf86c3db838571c7a3af';
 
 export const structs = {
   lsr_chain: {
@@ -21,10 +21,10 @@ export const structs = {
     },
   },
   lsr_counters: {
-    size: 1088,
+    size: 1104,
     fields: {
-      count: { offset: 0, kind: 'u64', count: 68 },
-      sampled: { offset: 544, kind: 'u64', count: 68 },
+      count: { offset: 0, kind: 'u64', count: 69 },
+      sampled: { offset: 552, kind: 'u64', count: 69 },
     },
   },
   lsr_destination: {
@@ -107,7 +107,9 @@ export const structs = {
       previous: { offset: 8, kind: 'be32' },
       path: { offset: 12, kind: 'u32' },
       generation: { offset: 16, kind: 'u32' },
-      binding: { offset: 20, kind: 'u32' },
+      binding: { offset: 20, kind: 'u8' },
+      once: { offset: 21, kind: 'u8' },
+      unused: { offset: 22, kind: 'bytes', count: 2 },
     },
   },
   lsr_hop_key: {
@@ -240,6 +242,7 @@ export const enums = {
     LSR_CHAIN_MAX: 16383,
     LSR_EPOCH_NS: 2000000000,
     LSR_LAG_NS: 500000000,
+    LSR_SEEN_MAX: 65536,
   },
   lsr_option: {
     LSR_OPTION_END: 0,
@@ -346,21 +349,22 @@ export const enums = {
     LSR_DROP_KEY_EXPIRED: 51,
     LSR_DROP_TAG_AGE: 52,
     LSR_DROP_TAG_WRONG: 53,
-    LSR_DROP_ICMP_QUOTE: 54,
-    LSR_DROP_REFLECT: 55,
-    LSR_DROP_DESTINATION: 56,
-    LSR_DROP_TTL: 57,
-    LSR_DROP_NO_CHAIN: 58,
-    LSR_DROP_FRAGMENT: 59,
-    LSR_DROP_HAS_OPTIONS: 60,
-    LSR_DROP_NO_KEY: 61,
-    LSR_DROP_NO_ROUTE: 62,
-    LSR_DROP_NOT_ADJACENT: 63,
-    LSR_DROP_NOT_MESH: 64,
-    LSR_DROP_TOO_BIG: 65,
-    LSR_DROP_CANNOT_FRAGMENT: 66,
-    LSR_DROP_RESIZE: 67,
-    LSR_REASONS: 68,
+    LSR_DROP_REPLAY: 54,
+    LSR_DROP_ICMP_QUOTE: 55,
+    LSR_DROP_REFLECT: 56,
+    LSR_DROP_DESTINATION: 57,
+    LSR_DROP_TTL: 58,
+    LSR_DROP_NO_CHAIN: 59,
+    LSR_DROP_FRAGMENT: 60,
+    LSR_DROP_HAS_OPTIONS: 61,
+    LSR_DROP_NO_KEY: 62,
+    LSR_DROP_NO_ROUTE: 63,
+    LSR_DROP_NOT_ADJACENT: 64,
+    LSR_DROP_NOT_MESH: 65,
+    LSR_DROP_TOO_BIG: 66,
+    LSR_DROP_CANNOT_FRAGMENT: 67,
+    LSR_DROP_RESIZE: 68,
+    LSR_REASONS: 69,
   },
   lsr_role: {
     LSR_ROLE_EDGE: 1,

@@ -87,6 +87,12 @@ const Chain = Type.Object(
         'what the integrity option covers beside path, addresses and protocol: ports too (default), or no more',
       ),
     ),
+    duplicates: Type.Optional(
+      words(
+        ['pass', 'drop'],
+        'drop: each hop remembers packets while their tags hold, and takes none twice; needs integrity; default pass',
+      ),
+    ),
     security: Type.Optional(
       Type.Boolean({ description: 'true: onMissing is drop, where it is not written' }),
     ),

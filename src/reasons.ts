@@ -223,6 +223,11 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
     meaning: 'the tag is not that of this packet',
     advice: 'forged or changed on the way, or keys differ: `lsr-agent keys` on both hosts compares them',
   },
+  replay: {
+    meaning: 'the very same packet came before, in a chain with `duplicates: drop`',
+    advice:
+      'replayed, or a network that doubles packets, or a sender that repeats a datagram without changing its identification',
+  },
   icmp_quote: {
     meaning: 'an ICMP error about a packet that no edge of the mesh sent lately',
     advice: 'forged, or an error that came seconds late',

@@ -22,6 +22,8 @@ export interface RenderedPath {
   /** The same on every host: from mode, addresses, record and binding. Never 0. */
   id: number;
   binding: Binding;
+  /** Its hops take no packet twice. */
+  once: boolean;
   mode: 'loose' | 'strict';
   hops: Hop[];
   /** Record Route slots. */
@@ -153,12 +155,12 @@ const countRecordBytes = (slots: number): number =>
   slots > 0 ? ROUTE_HEAD_BYTES + ADDRESS_BYTES * slots : 0;
 
 /** What tells paths apart; two chains with the same text cannot be told apart on the wire. */
-export function describePath({ mode, hops, record, binding }: PathShape): string {
+export function describePath({ mode, hops, record, binding, once }: PathShape): string {
   const route = `${mode} ${hops.map(({ address }) => formatAddress(address)).join(',')} ${record}`;
-  return binding === 'none' ? route : `${route} ${binding}`;
+  return binding === 'none' ? route : `${route} ${binding}${once ? ' once' : ''}`;
 }
 
-type PathShape = Pick<RenderedPath, 'mode' | 'hops' | 'record' | 'binding'>;
+type PathShape = Pick<RenderedPath, 'mode' | 'hops' | 'record' | 'binding' | 'once'>;
 
 /** The first 4 bytes of SHA-256; 0 means "none" in the data path and becomes 1. */
 export function hashText(text: string): number {
@@ -175,7 +177,8 @@ function renderPath(mesh: Mesh, chain: MeshChain, binding: Binding): RenderedPat
     throw new LsrError('INTERNAL', `a chain with the hops ${chain.hops.join(', ')} got past the checks`);
   }
   const addresses = hops.map(({ address }) => address);
-  const shape: PathShape = { mode, hops, record, binding };
+  const once = binding !== 'none' && chain.duplicates === 'drop';
+  const shape: PathShape = { mode, hops, record, binding, once };
   return {
     id: hashText(describePath(shape)),
     ...shape,

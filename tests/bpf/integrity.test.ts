@@ -31,6 +31,7 @@ const mesh: Mesh = {
     byAddress: { hops: ['edge', 'fw', 'gw'], binding: 'addresses' },
     in: { hops: ['edge', 'ids', 'fw'] },
     twin: { hops: ['edge', 'ids', 'fw'] },
+    once: { hops: ['edge', 'fw', 'ids'], duplicates: 'drop' },
     either: { hops: ['edge', 'fw'], integrity: 'verify' },
     open: { hops: ['ids', 'fw', 'gw'], integrity: 'off' },
   },
@@ -265,6 +266,26 @@ test.serial('without a key that holds the edge sends nothing un-tagged', async (
   }
   ring.write(keys);
   t.deepEqual(impose(), { received: 1, imposed: 1 });
+});
+
+test.serial('a hop that takes no packet twice takes each packet once', async (t) => {
+  await waitForMiddleOfEpoch();
+  const twice = (packet: Ipv4): Record<string, number>[] => [send(packet), send(packet)];
+  const first = { received: 1, advanced: 1 };
+  const replay = { received: 1, replay: 1 };
+  t.deepEqual(twice(sealed('through', 2)), [first, first], 'elsewhere it may come again');
+  t.deepEqual(twice(sealed('once', 2, { id: 1 })), [first, replay]);
+  t.deepEqual(
+    twice(sealed('once', 2, { id: 2 })),
+    [first, replay],
+    'sent again, it has another identification',
+  );
+  t.deepEqual(twice(sealed('once', 2, { id: 2, payload: udp({ data: 'other' }) })), [first, replay]);
+  t.deepEqual(twice(sealed('once', 2, { id: 2, ttl: 9 })), [replay, replay], 'TTL makes no other packet');
+  const before = send(sealed('once', 2, { id: 3 }));
+  await new Promise((resolve) => setTimeout(resolve, 4100));
+  await waitForMiddleOfEpoch();
+  t.deepEqual([before, send(sealed('once', 2, { id: 3 }))], [first, first], 'signed anew it is another');
 });
 
 test.serial(

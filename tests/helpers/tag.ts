@@ -11,6 +11,7 @@ export const integrityReasons: readonly DropReason[] = [
   'key_expired',
   'tag_age',
   'tag_wrong',
+  'replay',
   'icmp_quote',
   'no_key',
 ];
