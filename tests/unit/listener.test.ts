@@ -318,12 +318,10 @@ const laughs = (count: number): string =>
 for (const [name, target, bytes, status, code] of refusals) {
   test.serial(`${name}: ${status} ${code} at once`, async (t) => {
     const before = readCpuMs();
-    const begun = performance.now();
     const answers = await exchangeRaw(targets[target], bytes(), 1);
     assertRefusal(t, answers[0], status, code);
-    // CPU time, because other programs may keep this one waiting; wall time only tells it from a client that is waited for.
+    // CPU time, because other programs may keep this one waiting. A client that is waited for is answered 408.
     t.true(readCpuMs() - before < 1000, `${readCpuMs() - before} ms of CPU`);
-    t.true(performance.now() - begun < API_LIMITS.headerMs, `${performance.now() - begun} ms`);
   });
 }
 
