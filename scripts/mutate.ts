@@ -23,10 +23,10 @@ import { type Mutant, makeMutants } from './mutate-conditions.js';
 
 type Outcome = 'unnoticed' | 'test failed' | 'refused by the verifier' | 'does not compile' | 'took too long';
 
-const files = ['bpf/parse.h', 'bpf/hop.h', 'bpf/route.h'];
+const files = ['bpf/parse.h', 'bpf/hop.h', 'bpf/route.h', 'bpf/tag.h', 'bpf/lsr.bpf.c'];
 const copied = ['bpf', 'src', 'tests', 'package.json', 'tsconfig.json', 'build/Release/addon.node'];
-/** The one that notices more for less time first. */
-const tests = ['tests/bpf/differential.test.ts', 'tests/bpf/packets.test.ts'];
+/** Those that notice more for less time first. */
+const tests = ['tests/bpf/packets.test.ts', 'tests/bpf/differential.test.ts', 'tests/bpf/integrity.test.ts'];
 const TIMEOUT_MS = 300_000;
 
 const stop = new AbortController();
