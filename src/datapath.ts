@@ -103,7 +103,7 @@ export function removeDatapath(folder: string): string[] {
 
 const mapFolder = (folder: string): string => join(folder, 'maps');
 const linkFolder = (folder: string): string => join(folder, 'links');
-const mapPin = (folder: string, name: string): string => join(mapFolder(folder), name);
+export const mapPin = (folder: string, name: string): string => join(mapFolder(folder), name);
 
 function checkLayout(): void {
   if (!existsSync(objectFile)) {

@@ -48,7 +48,7 @@ export function seedRandom(seed: number): () => number {
   };
 }
 
-function* replaceBytes(chain: Buffer): Generator<Buffer> {
+export function* replaceBytes(chain: Buffer): Generator<Buffer> {
   for (let at = 0; at < chain.length; at++) {
     for (const byte of special) {
       const packet = Buffer.from(chain);
@@ -60,7 +60,7 @@ function* replaceBytes(chain: Buffer): Generator<Buffer> {
 }
 
 /** Each truncation, once with the total length that the packet had and once with what is left of it. */
-function* cut(chain: Buffer): Generator<Buffer> {
+export function* cut(chain: Buffer): Generator<Buffer> {
   for (let length = 0; length <= chain.length; length++) {
     yield Buffer.from(chain.subarray(0, length));
     if (length < 20) continue;
@@ -78,7 +78,7 @@ function* divert(chain: Buffer): Generator<Buffer> {
   }
 }
 
-function* resize(chain: Buffer): Generator<Buffer> {
+export function* resize(chain: Buffer): Generator<Buffer> {
   for (let ihl = 0; ihl < 16; ihl++) {
     for (const total of totals) {
       for (const frame of [chain, Buffer.concat([chain, Buffer.alloc(60)])]) {
@@ -121,7 +121,8 @@ function mutate(chain: Buffer, random: () => number): Buffer {
   return packet;
 }
 
-function fillOptions(random: () => number): Buffer {
+/** Up to 40 random bytes of options, and now and then the head of a list. */
+export function fillOptions(random: () => number): Buffer {
   const words = random() % 11;
   const packet = Buffer.concat([makeBase(), Buffer.alloc(4 * words + 8)]);
   packet[0] = 0x45 + words;

@@ -22,15 +22,16 @@ interface Ran {
 export type Runner = (packet: Uint8Array, segmented: boolean) => Ran;
 
 type Direction = 'ingress' | 'egress';
+type Maps = { interfaces: BpfMap; counters: BpfMap };
 
 export function openRunners(bed: Testbed): Record<Place, Runner> {
-  const mesh = new PortCounters(bed, 'mesh0', 'ingress');
+  const mesh = new PortCounters(bed.datapath.maps, 'mesh0', 'ingress');
   return {
     mesh: makeRunner(bed, 'mesh0', 'ingress', mesh, macOf('mesh0')),
     broadcast: makeRunner(bed, 'mesh0', 'ingress', mesh, 'ff:ff:ff:ff:ff:ff'),
-    edge: makeRunner(bed, 'edge0', 'ingress', new PortCounters(bed, 'edge0', 'ingress')),
-    strip: makeRunner(bed, 'strip0', 'ingress', new PortCounters(bed, 'strip0', 'ingress')),
-    local: makeRunner(bed, 'mesh0', 'egress', new PortCounters(bed, 'mesh0', 'egress')),
+    edge: makeRunner(bed, 'edge0', 'ingress', new PortCounters(bed.datapath.maps, 'edge0', 'ingress')),
+    strip: makeRunner(bed, 'strip0', 'ingress', new PortCounters(bed.datapath.maps, 'strip0', 'ingress')),
+    local: makeRunner(bed, 'mesh0', 'egress', new PortCounters(bed.datapath.maps, 'mesh0', 'egress')),
   };
 }
 
@@ -58,15 +59,14 @@ const lowHalf = little ? 0 : 4;
 const counted = reasons.filter(({ kind }) => kind === 'outcome' || kind === 'drop');
 
 /** The counters of a port; nobody else may move them meanwhile. */
-class PortCounters {
+export class PortCounters {
   readonly #counters: BpfMap;
   readonly #key: Buffer;
   /** Bytes of one processor's counters. */
   readonly #stride: number;
   #before: Uint32Array;
 
-  constructor({ datapath }: Testbed, port: PortName, direction: Direction) {
-    const { interfaces, counters } = datapath.maps;
+  constructor({ interfaces, counters }: Maps, port: string, direction: Direction) {
     const slot = readPorts(interfaces).find(({ name }) => name === port)?.slot ?? 0;
     const side = enums.lsr_direction[direction === 'ingress' ? 'LSR_INGRESS' : 'LSR_EGRESS'];
     this.#counters = counters;
