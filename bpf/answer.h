@@ -12,7 +12,6 @@
 enum {
 	LSR_CONTROL_TOS = 0xc0, /* internetwork control, RFC 1812 §4.3.2.5 */
 	LSR_ICMP_TTL = 64,
-	LSR_SECOND = 1000 * 1000 * 1000, /* ns */
 };
 
 /* RFC 1191 §4. <linux/icmp.h> drags in headers of the C library. */
@@ -55,29 +54,6 @@ static __always_inline bool may_answer(struct __sk_buff *skb, const struct lsr_p
 	if (packet->protocol != IPPROTO_ICMP)
 		return true;
 	return !load_bytes(skb, packet->header, &type, sizeof(type)) && !is_error_type(type);
-}
-
-/* Takes a token of this CPU; false when there is none. */
-static __always_inline bool take_token(void)
-{
-	__u32 zero = 0;
-	struct lsr_allowance *left = bpf_map_lookup_elem(&allowance, &zero);
-	__u64 now = bpf_ktime_get_boot_ns();
-	__u64 gained;
-
-	if (!left)
-		return false;
-	gained = (now - left->filled) / (LSR_SECOND / LSR_ICMP_PER_SECOND);
-	if (gained) {
-		left->filled = now;
-		left->tokens += gained;
-		if (left->tokens > LSR_ICMP_BURST)
-			left->tokens = LSR_ICMP_BURST;
-	}
-	if (!left->tokens)
-		return false;
-	left->tokens--;
-	return true;
 }
 
 /* The sum of a pseudo header, not inverted: what stands for a checksum that is still to be made. */
@@ -235,7 +211,7 @@ LSR_STEP int answer(struct __sk_buff *skb, struct lsr_packet *packet)
 
 	if (!packet || !may_answer(skb, packet))
 		return false;
-	if (!take_token()) {
+	if (!take_token(LSR_BUCKET_ICMP, LSR_ICMP_PER_SECOND, LSR_ICMP_BURST)) {
 		note(packet, LSR_NOTE_ICMP_LIMITED);
 		return false;
 	}

@@ -19,14 +19,16 @@ enum lsr_limits {
 	LSR_INTERFACES_MAX = 64, /* managed interfaces of one agent */
 	LSR_NAME_MAX = 16,       /* IFNAMSIZ, include/uapi/linux/if.h */
 	LSR_QUOTE_MAX = 512, /* bytes; the error as a whole is at most 576 (RFC 1812 §4.3.2.3) */
-	LSR_ICMP_PER_SECOND = 1000, /* errors, on each CPU; as net.ipv4.icmp_msgs_per_sec */
-	LSR_ICMP_BURST = 50,        /* as net.ipv4.icmp_msgs_burst */
-	LSR_KEYS = 4,               /* previous, current, next, and one to spare */
-	LSR_TAG_LENGTH = 12,        /* bytes of the integrity option */
-	LSR_CHAIN_MAX = 0x3fff,     /* the number of a chain in the integrity option */
-	LSR_EPOCH_NS = 2000000000,  /* a tag holds in its epoch and in the next */
-	LSR_LAG_NS = 500000000,     /* how far clocks may differ without a loss */
-	LSR_SEEN_MAX = 65536,       /* packets that a hop remembers, where it takes none twice */
+	LSR_ICMP_PER_SECOND = 1000,   /* errors, on each CPU; as net.ipv4.icmp_msgs_per_sec */
+	LSR_ICMP_BURST = 50,          /* as net.ipv4.icmp_msgs_burst */
+	LSR_KEYS = 4,                 /* previous, current, next, and one to spare */
+	LSR_TAG_LENGTH = 12,          /* bytes of the integrity option */
+	LSR_CHAIN_MAX = 0x3fff,       /* the number of a chain in the integrity option */
+	LSR_EPOCH_NS = 2000000000,    /* a tag holds in its epoch and in the next */
+	LSR_LAG_NS = 500000000,       /* how far clocks may differ without a loss */
+	LSR_SEEN_MAX = 65536,         /* packets that a hop remembers, where it takes none twice */
+	LSR_SAMPLES_PER_SECOND = 100, /* of drops, on each CPU; see sample_drop() */
+	LSR_SAMPLES_BURST = 50,
 };
 
 /* IPv4 option types with the copied bit, RFC 791 §3.1. */
@@ -214,7 +216,7 @@ struct lsr_opening {
 /* `counters`: slot * 2 + direction -> what was counted there. */
 struct lsr_counters {
 	__u64 count[LSR_REASONS];
-	__u64 sampled[LSR_REASONS]; /* CLOCK_BOOTTIME ns of the last event under this reason */
+	__u64 sampled[LSR_REASONS]; /* CLOCK_BOOTTIME ns of the last event about a drop */
 };
 
 /* `addresses`: IPv4 address -> whose it is; bits. */
@@ -371,7 +373,13 @@ struct lsr_flow {
 	__u32 unused;
 };
 
-/* `allowance`, per CPU: a token bucket for ICMP errors. */
+/* `allowance`, per CPU: token buckets. */
+enum lsr_bucket {
+	LSR_BUCKET_ICMP,
+	LSR_BUCKET_SAMPLES,
+	LSR_BUCKETS,
+};
+
 struct lsr_allowance {
 	__u64 filled; /* CLOCK_BOOTTIME ns */
 	__u64 tokens;
@@ -391,7 +399,7 @@ struct lsr_quote {
 /* `events`, a ring buffer. */
 enum lsr_event_kind {
 	LSR_EVENT_FLOW = 1, /* a flow was seen for the first time */
-	LSR_EVENT_DROP = 2, /* a sample, at most one per reason, port, CPU and LSR_SAMPLE_NS */
+	LSR_EVENT_DROP = 2, /* a sample */
 };
 
 struct lsr_event {

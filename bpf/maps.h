@@ -138,7 +138,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, LSR_BUCKETS);
 	__type(key, __u32);
 	__type(value, struct lsr_allowance);
 } allowance SEC(".maps");

@@ -15,7 +15,7 @@ enum {
 	LSR_SLICE_MARK = 0x15c1, /* to be cut: skb->cb[0] is the offset, skb->cb[1] the length */
 	LSR_ENDED_MARK = 0x15c2, /* at the end of its chain, and not to be classified again */
 	LSR_PROBE_MARK = 0x15c3, /* a copy, only to find out about its checksum: slice.h */
-	LSR_SAMPLE_NS = 100 * 1000 * 1000,
+	LSR_SECOND = 1000 * 1000 * 1000, /* ns */
 };
 
 static __always_inline long load_bytes(const struct lsr_frame *frame, __u32 at, void *to,
@@ -40,7 +40,33 @@ static __always_inline const struct lsr_interface *find_interface(__u32 index)
 	return bpf_map_lookup_elem(&interfaces, &index);
 }
 
+/* Takes a token of this CPU; false when there is none. */
+static __always_inline bool take_token(enum lsr_bucket bucket, __u32 per_second, __u32 burst)
+{
+	__u32 key = bucket;
+	struct lsr_allowance *left = bpf_map_lookup_elem(&allowance, &key);
+	__u64 interval = LSR_SECOND / per_second;
+	__u64 gained;
+
+	if (!left)
+		return false;
+	gained = (bpf_ktime_get_boot_ns() - left->filled) / interval;
+	if (gained) {
+		left->filled += gained * interval;
+		left->tokens += gained;
+		if (left->tokens > burst)
+			left->tokens = burst;
+	}
+	if (!left->tokens)
+		return false;
+	left->tokens--;
+	return true;
+}
+
 /*
+ * Samples a drop: the first under its reason in a second, so that a flood hides no other reason,
+ * and beyond that as long as there are tokens. All drops are counted; the rest was not sampled.
+ *
  * This and finish() are steps of their own also because CAP_BPF without CAP_PERFMON forbids to
  * index a map value by a number whose range depends on the way that led here.
  */
@@ -53,7 +79,8 @@ LSR_STEP int sample_drop(struct __sk_buff *skb, __u32 port, __u32 reason)
 
 	if (!counted || reason >= LSR_REASONS)
 		return 0;
-	if (now - counted->sampled[reason] < LSR_SAMPLE_NS)
+	if (now - counted->sampled[reason] < LSR_SECOND &&
+	    !take_token(LSR_BUCKET_SAMPLES, LSR_SAMPLES_PER_SECOND, LSR_SAMPLES_BURST))
 		return 0;
 	counted->sampled[reason] = now;
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);

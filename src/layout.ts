@@ -1,6 +1,6 @@
 // Generated from the BTF of bpf/lsr.bpf.c by `npm run layout`. Do not edit.
 
-export const digest = '577cd823207971389a446205ef6ad096c758e2d5eae7bf86c3db838571c7a3af';
+export const digest = '656854aad403b734b59b493b4f7e83fc7a7eedd9dd829ae40e29e6f21beedafe';
 
 export const structs = {
   lsr_chain: {
@@ -243,6 +243,8 @@ export const enums = {
     LSR_EPOCH_NS: 2000000000,
     LSR_LAG_NS: 500000000,
     LSR_SEEN_MAX: 65536,
+    LSR_SAMPLES_PER_SECOND: 100,
+    LSR_SAMPLES_BURST: 50,
   },
   lsr_option: {
     LSR_OPTION_END: 0,
