@@ -57,6 +57,13 @@ export const hostileMesh: Mesh = {
     ...chainsMesh.rules,
     { name: 'unrouted', at: ['fw'], match: { destination: '10.8.0.0/24' }, chain: 'out', priority: 98 },
     {
+      name: 'datagrams',
+      at: ['fw'],
+      match: { destination: '10.9.0.0/24', protocol: 'udp', destinationPorts: [9] },
+      chain: 'out',
+      priority: 97,
+    },
+    {
       name: 'streams',
       at: ['fw'],
       match: { destination: '10.9.0.0/24', protocol: 'tcp' },
