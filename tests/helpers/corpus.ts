@@ -5,7 +5,7 @@
 import { formatAddress, parseAddress } from '../../src/address.js';
 import type { DropReason, NoteReason, OutcomeReason } from '../../src/reasons.js';
 import { headerAt } from '../../src/render.js';
-import { client, rendered, server } from '../parser/chains.js';
+import { client, mesh, rendered, server } from '../parser/chains.js';
 import { type Ipv4, icmpError, ipv4, options, recordRoute, sourceRoute, udp } from './packet.js';
 
 /** The outcome or drop that must be counted once, and notes beside it. */
@@ -19,13 +19,16 @@ export interface CorpusRow {
   broadcast?: true;
   /** On a mesh port; null where the row is about edges only. */
   mesh: Counted | null;
-  edge: Counted;
+  /** Null where it is about mesh ports only. */
+  edge: Counted | null;
 }
 
 export const me = '10.0.0.2';
 export const neighbour = '10.0.0.3';
 /** A rule of fw sends UDP to this port through ids and gw. */
-export const chainedPort = 1011;
+export const chainedPort = Number(
+  mesh.rules.find(({ chain }) => chain === 'out')?.match.destinationPorts?.[0] ?? 0,
+);
 
 /** The packet of a chain as it arrives at its hop with this position, from 1 on. */
 export function chained(name: string, position: number, fields: Partial<Ipv4> = {}): Ipv4 {
@@ -79,7 +82,7 @@ function row(
   title: string,
   packet: Ipv4 | Uint8Array,
   mesh: Counted | null,
-  edge: Counted = anyEdge,
+  edge: Counted | null = anyEdge,
 ): CorpusRow {
   const bytes = packet instanceof Uint8Array ? packet : ipv4({ id: ++lastId, ...packet });
   return { h, title, packet: bytes, mesh, edge };
@@ -87,6 +90,20 @@ function row(
 
 /** A chain packet of fw with other options, or behind them. */
 const beside = (extra: Uint8Array): Ipv4 => routed(join(lsrr([neighbour, server]), extra));
+
+/** With a tag of zeros, without one, and with a key's slot in it. */
+const tagged = (packet: Ipv4): Ipv4 => ({
+  ...packet,
+  options: join(option(158, 12), zeros(10), Buffer.from(packet.options ?? [])),
+});
+const untagged = (packet: Ipv4): Ipv4 => ({
+  ...packet,
+  options: Buffer.from(packet.options ?? []).subarray(12),
+});
+const inSlot = (slot: number, packet: Ipv4): Ipv4 => ({
+  ...packet,
+  options: Buffer.from(packet.options ?? []).map((byte, at) => (at === 2 ? slot << 6 : byte)),
+});
 
 export const corpus: readonly CorpusRow[] = [
   row(
@@ -200,7 +217,9 @@ export const corpus: readonly CorpusRow[] = [
   ),
   row(56, 'option 30 without a chain', plain(join(option(30, 8), zeros(6))), ['passed']),
   row(56, 'option 30 beside LSRR', beside(join(option(30, 8), zeros(6))), ['unknown_option']),
-  row(57, 'option 158 that is not ours, beside LSRR', beside(join(option(158, 8), zeros(6))), [
+  row(57, 'option 158 that is not ours, beside LSRR', beside(join(option(158, 8), zeros(6))), ['tag_format']),
+  row(57, 'option 158 of the right length, alone', plain(join(option(158, 12), zeros(10))), ['layout']),
+  row(57, 'option 158 of the right length, beside a route without', tagged(chained('in', 3)), [
     'unknown_option',
   ]),
   row(58, 'a timestamp with 2 slots', plain(timestamp(5)), ['forbidden_option']),
@@ -287,9 +306,32 @@ export const corpus: readonly CorpusRow[] = [
     ['bad_hop'],
   ),
 
-  // H80–H85 integrity, H86 previous hop: rows go here.
+  // Right tags, old ones and repeated ones: tests/bpf/integrity.test.ts. No slot of the keys that fw has can sign here.
+  row(80, 'no tag where one is required', untagged(chained('sealed', 2)), ['tag_missing']),
+  row(81, 'a wrong tag', chained('sealed', 2), ['tag_wrong']),
+  row(81, 'a wrong tag where it may be missing', chained('sealed-in', 2), ['tag_wrong']),
+  row(82, 'a tag made with the key of an empty slot', inSlot(1, chained('sealed', 2)), ['key_unknown']),
+  row(83, 'a tag made with a key that has run out', inSlot(2, chained('sealed', 2)), ['key_expired']),
+  row(86, 'a right packet from elsewhere than the hop before', chained('from-aside', 2), ['previous_hop']),
 
   row(87, 'a right chain packet', chained('through', 2), ['advanced']),
 
-  // H88 source of the mesh, H89 a node's address from outside, H90 forged ICMP quotes: rows go here.
+  // H89, a node's address from outside: tests/bpf/packets.test.ts has ports that let nothing through to nodes.
+  ...[neighbour, me, '10.1.0.1'].map((source) =>
+    row(88, `source ${source}, which is one of inside`, { source, destination: server }, null, [
+      'source_spoof',
+    ]),
+  ),
+  row(
+    90,
+    'an ICMP error that quotes a packet which nobody signed',
+    {
+      source: '10.0.0.77',
+      destination: client,
+      protocol: 1,
+      payload: icmpError(3, 4, 1400, ipv4(chained('sealed', 3))),
+    },
+    ['icmp_quote'],
+    null,
+  ),
 ];

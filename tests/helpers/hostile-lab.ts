@@ -1,8 +1,9 @@
 import type { DropsView } from '../../src/api-schemas.js';
-import { agentHosts } from '../../src/lab-standing.js';
+import { callApi } from '../../src/client.js';
+import { agentHosts, apiSocket } from '../../src/lab-standing.js';
 import type { Topology } from '../../src/lab-topology.js';
 import type { Mesh } from '../../src/mesh.js';
-import { mesh as chainsMesh } from '../parser/chains.js';
+import { mesh as chainsMesh, keysText } from '../parser/chains.js';
 import { putMesh } from './chains.js';
 import { createLab, type TestLab } from './namespaces.js';
 import { readDrops } from './wire.js';
@@ -85,6 +86,12 @@ export async function createHostileLab(): Promise<HostileLab> {
   const lab = await createLab({ topology: hostileTopology, icmp: 'all' });
   try {
     await putMesh(lab, hostileMesh);
+    await callApi(apiSocket(lab, 'fw'), {
+      method: 'PUT',
+      path: '/v1/keys',
+      body: keysText,
+      contentType: 'application/json',
+    });
     const macs = await introduceAll(lab);
     // Netfilter on a bridge, where a machine has it on, drops what is no IPv4 before we see it.
     await lab.on('switch', 'sysctl', '-qew', 'net.bridge.bridge-nf-call-iptables=0');

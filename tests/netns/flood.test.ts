@@ -159,10 +159,11 @@ function makeFrames(role: 'mesh' | 'edge', to: string, from: string): Frame[] {
   const frame = (packet: Uint8Array, broadcast = false): Buffer =>
     ethernet(broadcast ? 'ff:ff:ff:ff:ff:ff' : (lab.macs[to] ?? ''), packet, 0x0800, lab.macs[from]);
   const dropped = new Set(reasons.filter(({ kind }) => kind === 'drop').map(({ name }) => name));
-  // A TTL counts where the hop before may be, which is not on this leg.
+  // What is looked at only if it came from the hop before, which is not on this leg.
+  const behind = ['ttl', 'tag_wrong', 'key_unknown', 'key_expired'];
   const rows = corpus.flatMap(({ packet, broadcast, [role]: counted }) => {
     const [reason = '', ...notes] = counted ?? [];
-    if (!dropped.has(reason) || reason === 'ttl' || notes.length > 0) return [];
+    if (!dropped.has(reason) || behind.includes(reason) || notes.length > 0) return [];
     return [{ bytes: frame(packet, broadcast), reason }];
   });
   const strangers = Array.from({ length: 200 }, (_, i) => {

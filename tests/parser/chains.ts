@@ -47,8 +47,15 @@ mesh.rules = Object.keys(mesh.chains).map((chain, index) => ({
   priority: index + 1,
 }));
 
-/** One in slot 0, with which no packet here is signed. */
-export const keys: Keys = readKeys(`{ sending: 0, keys: [{ slot: 0, key: ${'5a'.repeat(16)} }] }`, 'keys');
+/** In slot 0, and run out in slot 2: no packet here is signed with them. */
+export const keysText = JSON.stringify({
+  sending: 0,
+  keys: [
+    { slot: 0, key: '5a'.repeat(16) },
+    { slot: 2, key: '6b'.repeat(16), until: '2020-01-01T00:00:00Z' },
+  ],
+});
+export const keys: Keys = readKeys(keysText, 'keys');
 
 export const rendered: Rendered = renderMesh(mesh);
 

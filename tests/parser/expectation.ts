@@ -47,6 +47,7 @@ export const reasonsOfMesh = [
   'unknown_path',
   'tag_missing',
   'key_unknown',
+  'key_expired',
   'tag_wrong',
   'position',
   'previous_hop',
@@ -130,6 +131,9 @@ function guard(place: Place, packet: Buffer, then: readonly string[]): readonly 
   return packet[9] === 6 ? ['infrastructure', ...then] : ['infrastructure'];
 }
 
+/** By slot of the key, as keysText has them: nobody here signs with any. */
+const withoutKey = ['tag_wrong', 'key_unknown', 'key_expired', 'key_unknown'];
+
 /** Only what the mesh predicts byte for byte may advance or end here. */
 function expectAtHop(packet: Buffer, source: number, segmented: boolean): readonly string[] {
   const at = findRoute(packet);
@@ -145,8 +149,7 @@ function expectAtHop(packet: Buffer, source: number, segmented: boolean): readon
   const found = alike.find(({ address }) => address === me);
   if (!found) return ['position'];
   if (found.previous === aside) return ['previous_hop'];
-  // The key in slot 0 is set, and nobody here knows it.
-  if (at > 20) return (packet[22] ?? 0) >> 6 === 0 ? ['tag_wrong'] : ['key_unknown'];
+  if (at > 20) return [withoutKey[(packet[22] ?? 0) >> 6] ?? ''];
   if (found.next === source || final === source) return ['reflect'];
   if (found.next !== 0) return ttl <= 1 ? ['ttl'] : ['advanced', ...wayOut];
   const allowed = found.destinations.some((prefix) => containsAddress(prefix, final)) && !isMartian(final);
