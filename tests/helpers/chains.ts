@@ -33,15 +33,18 @@ export async function putInForce(lab: TestLab, chains: Chains): Promise<void> {
 }
 
 export async function putMesh(lab: TestLab, mesh: Mesh): Promise<void> {
-  const put = (host: string): Promise<unknown> =>
-    callApi(apiSocket(lab, host), {
-      method: 'PUT',
-      path: '/v1/mesh',
-      body: JSON.stringify(mesh),
-      contentType: 'application/json',
-    });
-  await Promise.all(agentHosts.filter((host) => host !== 'edge').map(put));
-  await put('edge');
+  const others = agentHosts.filter((host) => host !== 'edge');
+  await Promise.all(others.map((host) => putMeshOn(lab, host, mesh)));
+  await putMeshOn(lab, 'edge', mesh);
+}
+
+export function putMeshOn(lab: TestLab, host: string, mesh: Mesh): Promise<unknown> {
+  return callApi(apiSocket(lab, host), {
+    method: 'PUT',
+    path: '/v1/mesh',
+    body: JSON.stringify(mesh),
+    contentType: 'application/json',
+  });
 }
 
 /** Runs `action`, which tells how many packets it lost, and requires that as many were dropped, for these reasons only. */

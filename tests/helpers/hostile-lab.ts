@@ -171,7 +171,7 @@ export async function readViews(lab: TestLab): Promise<Views> {
   return { agents: Object.fromEntries(agents), intruder: link.stats64.rx.packets };
 }
 
-type Port = DropsView['interfaces'][number];
+export type Port = DropsView['interfaces'][number];
 
 export function findPort(view: DropsView | undefined, name: string, direction: Port['direction']): Port {
   const port = view?.interfaces.find((row) => row.interface === name && row.direction === direction);

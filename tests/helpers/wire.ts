@@ -77,11 +77,13 @@ export function sumCounts(view: DropsView, name: string): number {
 
 /** Ports where received is not the sum of outcomes and drops. */
 export function findUnbalanced(view: DropsView): string[] {
+  return view.interfaces.filter((port) => !isBalanced(port)).map((port) => JSON.stringify(port));
+}
+
+export function isBalanced({ received, outcomes, drops }: DropsView['interfaces'][number]): boolean {
   const total = (counts: Record<string, number>): number =>
     Object.values(counts).reduce((sum, count) => sum + count, 0);
-  return view.interfaces
-    .filter(({ received, outcomes, drops }) => received !== total(outcomes) + total(drops))
-    .map((port) => JSON.stringify(port));
+  return received === total(outcomes) + total(drops);
 }
 
 /** Runs a scapy program; `script` sees what `from scapy.all import *` brings. */
