@@ -7,6 +7,7 @@
 
 #include <bpf/bpf.h>
 
+#include <array>
 #include <cerrno>
 
 namespace addon {
@@ -49,18 +50,37 @@ void SetLog(bpf_object *object, char *log, size_t size) {
     bpf_program__set_log_buf(program, log, size);
 }
 
+/// What the verifier prints in the end: a line of figures, and one of its time and stack.
+constexpr size_t kStatisticsBytes = 1 << 12;
+constexpr __u32 kLogStatistics = 4; // BPF_LOG_STATS, include/linux/bpf_verifier.h
+
+/// A buffer for each program, by its name.
+std::map<std::string, std::array<char, kStatisticsBytes>> WantStatistics(bpf_object *object) {
+  std::map<std::string, std::array<char, kStatisticsBytes>> buffers;
+  bpf_program *program = nullptr;
+  while ((program = bpf_object__next_program(object, program))) {
+    std::array<char, kStatisticsBytes> &buffer = buffers[bpf_program__name(program)];
+    buffer[0] = '\0';
+    bpf_program__set_log_buf(program, buffer.data(), buffer.size());
+    bpf_program__set_log_level(program, kLogStatistics);
+  }
+  return buffers;
+}
+
 } // namespace
 
 Napi::Function BpfObject::Define(Napi::Env env) {
-  return DefineClass(
-      env, kName,
-      {InstanceMethod<&BpfObject::Maps>("maps"),
-       InstanceMethod<&BpfObject::SetMaxEntries>("setMaxEntries"),
-       InstanceMethod<&BpfObject::ReuseMap>("reuseMap"),
-       InstanceMethod<&BpfObject::ReusePinned>("reusePinned"),
-       InstanceMethod<&BpfObject::DisableProgram>("disableProgram"),
-       InstanceMethod<&BpfObject::Load>("load"), InstanceMethod<&BpfObject::Map>("map"),
-       InstanceMethod<&BpfObject::Program>("program"), InstanceMethod<&BpfObject::Close>("close")});
+  return DefineClass(env, kName,
+                     {InstanceMethod<&BpfObject::Maps>("maps"),
+                      InstanceMethod<&BpfObject::SetMaxEntries>("setMaxEntries"),
+                      InstanceMethod<&BpfObject::ReuseMap>("reuseMap"),
+                      InstanceMethod<&BpfObject::ReusePinned>("reusePinned"),
+                      InstanceMethod<&BpfObject::DisableProgram>("disableProgram"),
+                      InstanceMethod<&BpfObject::Load>("load"),
+                      InstanceMethod<&BpfObject::LoadMeasured>("loadMeasured"),
+                      InstanceMethod<&BpfObject::Map>("map"),
+                      InstanceMethod<&BpfObject::Program>("program"),
+                      InstanceMethod<&BpfObject::Close>("close")});
 }
 
 Napi::Function BpfObject::Constructor(Napi::Env env) {
@@ -148,6 +168,21 @@ void BpfObject::Load(const Napi::CallbackInfo &info) {
   Napi::Error thrown = operation.Describe(-error, file_);
   thrown.Set("log", Napi::String::New(info.Env(), log.get()));
   throw thrown;
+}
+
+Napi::Value BpfObject::LoadMeasured(const Napi::CallbackInfo &info) {
+  Operation operation(info.Env(), "loadMeasured");
+  bpf_object *object = Configure();
+  load_tried_ = true;
+  auto buffers = WantStatistics(object);
+  int error = bpf_object__load(object);
+  SetLog(object, nullptr, 0);
+  if (error)
+    throw operation.Describe(-error, file_);
+  Napi::Object result = Napi::Object::New(info.Env());
+  for (const auto &[name, buffer] : buffers)
+    result[name] = buffer.data();
+  return result;
 }
 
 Napi::Value BpfObject::Map(const Napi::CallbackInfo &info) {

@@ -35,6 +35,7 @@ private:
   void ReusePinned(const Napi::CallbackInfo &info);
   void DisableProgram(const Napi::CallbackInfo &info);
   void Load(const Napi::CallbackInfo &info);
+  Napi::Value LoadMeasured(const Napi::CallbackInfo &info);
   Napi::Value Map(const Napi::CallbackInfo &info);
   Napi::Value Program(const Napi::CallbackInfo &info);
   void Close(const Napi::CallbackInfo &info);

@@ -126,6 +126,8 @@ export interface BpfObject {
   /** Leaves a program out of `load`. */
   disableProgram(name: string): void;
   load(): void;
+  /** As `load`, but returns the verifier's statistics by program, and no log where it refuses one. */
+  loadMeasured(): Record<string, string>;
   map(name: string): BpfMap;
   program(name: string): BpfProgram;
   /** Maps and programs that were handed out stay open. */

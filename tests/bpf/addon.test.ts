@@ -43,6 +43,19 @@ test('a capacity that is set before the load is that of the map', (t) => {
   t.deepEqual(info, { name: 'hash', type: 1, keySize: 4, valueSize: 8, maxEntries: 6000, flags: 1 });
 });
 
+test("a measured load tells the verifier's statistics of each program", (t) => {
+  const object = openObject(t);
+  object.disableProgram('broken');
+  for (const [name, statistics] of Object.entries(object.loadMeasured())) {
+    if (name !== 'broken') t.regex(statistics, /^processed \d+ insns .* peak_states \d+ /m, name);
+  }
+  t.true(useMap(t, object, 'hash').info.id > 0);
+  t.throws(() => object.load(), { message: /was called already/ });
+  const broken = t.throws<NativeError>(() => openObject(t).loadMeasured());
+  t.is(broken?.operation, 'loadMeasured');
+  t.is(broken?.code, 'EACCES');
+});
+
 test("a program that the verifier refuses fails the load with the verifier's log", (t) => {
   const object = openObject(t);
   const error = t.throws<NativeError>(() => object.load());

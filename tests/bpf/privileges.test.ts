@@ -1,19 +1,10 @@
 /** The programs load with exactly the rights that are promised, and not with fewer. */
-import { execFileSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { readFileSync } from 'node:fs';
 import test from 'ava';
-import { objectFile } from '../../src/datapath.js';
-import { loadNative } from '../../src/native.js';
+import { type Budgets, budgetsFile, compareCosts, loadWith, measureBudgets } from '../helpers/budgets.js';
 
-const loader = fileURLToPath(new URL('../helpers/load-object.ts', import.meta.url));
-
-/** Root in name, for the files' sake, with these capabilities and no others. */
-function loadWith(capabilities: readonly string[]): string {
-  const set = ['-all', ...capabilities.map((name) => `+${name}`)].join(',');
-  const rights = [`--inh-caps=${set}`, `--bounding-set=${set}`];
-  const node = [process.execPath, '--import', 'tsx', loader];
-  return execFileSync('setpriv', [...rights, ...node], { encoding: 'utf8' });
-}
+/** On any kernel: a fifth of what the verifier allows. */
+const VERIFIED_MAX = 200_000;
 
 test('with CAP_BPF and CAP_NET_ADMIN both programs load', (t) => {
   const loaded = JSON.parse(loadWith(['bpf', 'net_admin']));
@@ -30,17 +21,34 @@ for (const missing of [['bpf'], ['net_admin'], []]) {
   });
 }
 
-test('as root both programs load, and the verifier does not walk far', (t) => {
-  const object = loadNative().openObject(objectFile);
-  object.load();
-  for (const name of ['lsr_ingress', 'lsr_egress']) {
-    const program = object.program(name);
-    const { verifiedInstructions, jitedBytes, translatedBytes } = program.info;
-    t.log(
-      `${name}: ${verifiedInstructions} instructions verified, ${translatedBytes / 8} loaded, ${jitedBytes} bytes of machine code`,
-    );
-    t.true(verifiedInstructions < 200_000);
-    program.close();
+test('the programs cost the verifier what bpf/budgets.json says, give or take a tenth', (t) => {
+  const budgets: Budgets = JSON.parse(readFileSync(budgetsFile, 'utf8'));
+  const measured = measureBudgets();
+  for (const who of ['root', 'promised'] as const) {
+    for (const [name, { loaded, verified, peakStates }] of Object.entries(measured[who])) {
+      t.log(`${name} (${who}): ${loaded} loaded, ${verified} verified, ${peakStates} states at most`);
+      t.true(verified < VERIFIED_MAX);
+    }
   }
-  object.close();
+  if (measured.kernel !== budgets.kernel) {
+    t.log(`the budgets are those of kernel ${budgets.kernel}; this one is ${measured.kernel}`);
+    return;
+  }
+  const lines = [
+    ...compareCosts('root', budgets.root, measured.root),
+    ...compareCosts('promised', budgets.promised, measured.promised),
+  ];
+  t.deepEqual(lines, [], 'if that is as it should be: `npm run budgets`, and commit bpf/budgets.json');
+});
+
+test('a figure more than a tenth above its budget is told, and one more than a tenth below', (t) => {
+  const budget = { program: { loaded: 1000, verified: 1000, peakStates: 1000 } };
+  const measure = (loaded: number, verified: number) =>
+    compareCosts('root', budget, { program: { loaded, verified, peakStates: 1000 } });
+  t.deepEqual(measure(1100, 900), []);
+  t.deepEqual(measure(1101, 899), [
+    'program (root): loaded is 1101, in the budget 1000',
+    'program (root): verified is 899, in the budget 1000',
+  ]);
+  t.is(compareCosts('root', {}, budget).length, 3);
 });

@@ -4,11 +4,13 @@ import { objectFile } from '../../src/datapath.js';
 import { loadNative } from '../../src/native.js';
 
 const [, effective] = /^CapEff:\s*(\S+)/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
+const measured = process.argv.includes('--measured');
 try {
   const object = loadNative().openObject(objectFile);
-  object.load();
+  // `load` keeps the verifier's log where it refuses a program, `loadMeasured` its statistics where it does not.
+  const statistics = measured ? object.loadMeasured() : object.load();
   const programs = ['lsr_ingress', 'lsr_egress'].map((name) => object.program(name).info);
-  console.log(JSON.stringify({ effective, programs }));
+  console.log(JSON.stringify({ effective, programs, statistics }));
 } catch (error) {
   console.log(
     JSON.stringify({
