@@ -9,6 +9,8 @@ export interface Link {
   name: string;
   mtu: number;
   kind: string;
+  /** The bridge, bond or VRF that it belongs to. */
+  master: string | null;
   addresses: Address[];
 }
 
@@ -34,6 +36,7 @@ export async function listLinks(): Promise<Link[]> {
     name: link.ifname,
     mtu: link.mtu,
     kind: link.link_type,
+    master: link.master ?? null,
     addresses: (link.addr_info ?? []).flatMap(({ family, local }) =>
       family === 'inet' ? (parseAddress(local ?? '') ?? []) : [],
     ),
@@ -45,6 +48,7 @@ interface IpLink {
   ifname: string;
   mtu: number;
   link_type: string;
+  master?: string;
   addr_info?: { family?: string; local?: string }[];
 }
 
@@ -52,7 +56,7 @@ interface IpLink {
 export function findPorts(configured: readonly PortConfig[], links: readonly Link[]): Port[] {
   return configured.flatMap((port) => {
     const link = links.find(({ name }) => name === port.name);
-    return link && isEthernet(link) ? [{ ...port, link }] : [];
+    return link && refuseLink(link) === null ? [{ ...port, link }] : [];
   });
 }
 
@@ -61,13 +65,20 @@ export function findFaults(configured: readonly PortConfig[], links: readonly Li
   return configured.flatMap(({ name }): Fault[] => {
     const link = links.find((candidate) => candidate.name === name);
     if (!link) return [{ name, error: `interface ${name} does not exist` }];
-    if (isEthernet(link)) return [];
-    const error = `interface ${name} is of type ${link.kind}; only Ethernet interfaces can be managed`;
-    return [{ name, error, link }];
+    const error = refuseLink(link);
+    return error === null ? [] : [{ name, error, link }];
   });
 }
 
-const isEthernet = ({ kind }: Link): boolean => kind === 'ether' || kind === 'loopback';
+/** Why a link cannot be managed; null where it can. */
+function refuseLink({ name, kind, master }: Link): string | null {
+  if (kind !== 'ether' && kind !== 'loopback')
+    return `interface ${name} is of type ${kind}; only Ethernet interfaces can be managed`;
+  // The stack knows its packets as the master's, and so would our program on their way out.
+  if (master !== null)
+    return `interface ${name} belongs to ${master}; manage a bridge or bond itself, a VRF cannot be managed`;
+  return null;
+}
 
 /** Smallest MTU among all ports, bytes; at most Ethernet's 1500. */
 export const portMtu = (ports: readonly Port[]): number =>

@@ -19,6 +19,7 @@ const makeLink = (name: string, index: number, more: Partial<Link> = {}): Link =
   name,
   mtu: 1500,
   kind: 'ether',
+  master: null,
   addresses: [index],
   ...more,
 });
@@ -144,6 +145,22 @@ const cases: [
           name: 'mesh0',
           error: 'interface mesh0 is of type none; only Ethernet interfaces can be managed',
           link: makeLink('mesh0', 9, { kind: 'none' }),
+        },
+      ],
+    },
+  ],
+  [
+    'one that is put into a bridge, bond or VRF is gone, and it says what to manage',
+    both,
+    [makeLink('mesh0', 2, { master: 'bond0' }), edge],
+    {
+      ports: [edge],
+      changes: [{ interface: 'mesh0', change: 'vanished', ifindex: 2 }],
+      faults: [
+        {
+          name: 'mesh0',
+          error: 'interface mesh0 belongs to bond0; manage a bridge or bond itself, a VRF cannot be managed',
+          link: makeLink('mesh0', 2, { master: 'bond0' }),
         },
       ],
     },
