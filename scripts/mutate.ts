@@ -172,15 +172,13 @@ function readResults(): Map<string, Outcome> {
   );
 }
 
-/** Of everything that a result may depend on. */
+/** Of all that a result may depend on. */
 function hashInputs(): string {
   const hash = createHash('sha256');
-  const add = (folder: string): void => {
-    for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()) {
-      if (/\.(c|h|ts)$/.test(name)) hash.update(name).update(readFileSync(join(folder, name)));
-    }
-  };
-  for (const folder of ['bpf', 'tests/bpf', 'tests/helpers', 'tests/parser']) add(folder);
+  const list = (folder: string): string[] => readdirSync(folder).map((name) => join(folder, name));
+  const helpers = ['header', 'packet', 'tag', 'testbed'].map((name) => `tests/helpers/${name}.ts`);
+  const files = [...list('bpf'), ...list('tests/parser'), ...helpers, ...tests];
+  for (const file of files.sort()) hash.update(file).update(readFileSync(file));
   return hash.digest('hex');
 }
 
