@@ -300,15 +300,6 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 	return end_chain(skb, packet, options, route.final, hop->path);
 }
 
-static __always_inline enum lsr_reason check_source(const struct lsr_packet *packet)
-{
-	if (is_martian(packet->source))
-		return LSR_DROP_SOURCE_MARTIAN;
-	if (find_owner(packet->source) & LSR_OWNER_SELF)
-		return LSR_DROP_SOURCE_SELF;
-	return 0;
-}
-
 /* A mesh port's packet with options. */
 LSR_STEP int walk_route(struct __sk_buff *skb, struct lsr_packet *packet)
 {
@@ -340,7 +331,9 @@ LSR_STEP int walk_route(struct __sk_buff *skb, struct lsr_packet *packet)
 	current = bpf_map_lookup_elem(&state, &zero);
 	if (current && packet->destination == current->address)
 		return visit_hop(skb, packet, &options);
-	if (!(find_owner(packet->destination) & LSR_OWNER_NODE))
+	/* Only a loose route leads over nodes that it does not name. */
+	if (options.route_type != LSR_OPTION_LOOSE ||
+	    !(find_owner(packet->destination) & LSR_OWNER_NODE))
 		return LSR_DROP_NOT_MY_HOP;
 	return forward(skb, packet, &options, packet->destination, false);
 }

@@ -67,6 +67,19 @@ static __always_inline enum lsr_reason write_route(struct __sk_buff *skb, struct
 	return 0;
 }
 
+/* What the stack would have looked at, had it seen the packet. */
+static __always_inline enum lsr_reason check_arrived(struct __sk_buff *skb,
+						     struct lsr_packet *packet)
+{
+	if (!verify_checksum(skb, packet->header))
+		return LSR_DROP_CHECKSUM;
+	if (is_martian(packet->source))
+		return LSR_DROP_SOURCE_MARTIAN;
+	if (packet->ttl <= 1)
+		return refuse(packet, LSR_DROP_TTL, LSR_ICMP_TIME_EXCEEDED, 0);
+	return 0;
+}
+
 LSR_STEP int impose(struct __sk_buff *skb, struct lsr_packet *packet, __u32 number, __u32 chain)
 {
 	const struct lsr_path *path = bpf_map_lookup_elem(&paths, &number);
@@ -78,8 +91,9 @@ LSR_STEP int impose(struct __sk_buff *skb, struct lsr_packet *packet, __u32 numb
 		return LSR_DROP_NO_CHAIN;
 	if (packet->header != LSR_BASE_HEADER)
 		return LSR_DROP_HAS_OPTIONS;
-	if (packet->stage == LSR_ARRIVED && packet->ttl <= 1)
-		return refuse(packet, LSR_DROP_TTL, LSR_ICMP_TIME_EXCEEDED, 0);
+	reason = packet->stage == LSR_ARRIVED ? check_arrived(skb, packet) : 0;
+	if (reason)
+		return reason;
 	reason = find_exit(skb, packet, path->first, path->strict, &way);
 	if (reason)
 		return reason;

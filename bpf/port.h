@@ -166,6 +166,16 @@ static __always_inline __u32 find_owner(__be32 address)
 	return owner ? *owner : 0;
 }
 
+/* What no packet that we send on may have come from. */
+static __always_inline enum lsr_reason check_source(const struct lsr_packet *packet)
+{
+	if (is_martian(packet->source))
+		return LSR_DROP_SOURCE_MARTIAN;
+	if (find_owner(packet->source) & LSR_OWNER_SELF)
+		return LSR_DROP_SOURCE_SELF;
+	return 0;
+}
+
 /* Bytes of the headers that each segment of a GSO packet has; of an unknown L4, its least. */
 static __always_inline __u32 measure_headers(struct __sk_buff *skb, const struct lsr_packet *packet)
 {

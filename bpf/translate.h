@@ -174,6 +174,28 @@ LSR_STEP int rewrite_error(struct __sk_buff *skb, struct lsr_packet *packet, __b
 }
 
 /*
+ * Whether an error is sound itself; else it goes the way of all packets, which is to be dropped. One with options is
+ * to have come to this node along the reversed route, and to carry nothing that must not be stripped.
+ */
+LSR_STEP int is_sound(struct __sk_buff *skb, const struct lsr_packet *packet)
+{
+	const struct lsr_state *current;
+	struct lsr_options options = {};
+	__u32 zero = 0;
+
+	if (!packet || !verify_checksum(skb, packet->header) || check_source(packet))
+		return false;
+	if (packet->header == LSR_BASE_HEADER)
+		return true;
+	current = bpf_map_lookup_elem(&state, &zero);
+	if (!current || packet->destination != current->address ||
+	    scan_options(skb, packet->header, &options))
+		return false;
+	return (options.seen & LSR_SEEN_ROUTE) &&
+	       !(options.seen & (LSR_SEEN_FORBIDDEN | LSR_SEEN_UNKNOWN | LSR_SEEN_TAG));
+}
+
+/*
  * Translates an ICMP error about a packet of a path that is known here, and sends it on to the
  * packet's source through the stack. 0: it is none.
  */
@@ -185,7 +207,9 @@ LSR_STEP int translate_error(struct __sk_buff *skb, struct lsr_packet *packet)
 	if (!packet || packet->protocol != IPPROTO_ICMP || is_fragment(packet))
 		return 0;
 	reason = find_quoted(skb, packet, &final);
-	return reason == LSR_PASSED ? rewrite_error(skb, packet, final) : reason;
+	if (reason != LSR_PASSED)
+		return reason;
+	return is_sound(skb, packet) ? rewrite_error(skb, packet, final) : 0;
 }
 
 #endif

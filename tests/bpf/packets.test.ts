@@ -243,6 +243,18 @@ const outcomes: Row[] = [
     notes: ['icmp_translated'],
     output: routersError(11, 0, 0, { source: client, destination: server, ttl: 1 }),
   },
+  ...Object.entries({
+    'has a wrong checksum': { checksum: 1 },
+    'comes from an address of no host': { source: '127.0.0.1' },
+    'comes from this host': { source: '10.0.0.2' },
+  }).map(
+    ([what, fields]): Row => ({
+      title: `an error that ${what} is not translated, and left to the stack`,
+      port: 'mesh0',
+      packet: { ...routersError(3, 4, 1400, chained('through', 3)), ...fields },
+      counted: 'passed',
+    }),
+  ),
   {
     title: 'an error about a chain that is in no table is left alone',
     port: 'mesh0',
@@ -645,6 +657,36 @@ const drops: Row[] = [
     port: 'mesh0',
     packet: chained('fromAside', 2),
     counted: 'previous_hop',
+  },
+  ...(
+    [
+      ['a wrong checksum', { checksum: 1 }, 'checksum'],
+      ['options that are broken', { options: [131, 3, 39, 131, 3, 39, 0, 0] }, 'option_length'],
+      [
+        'a label',
+        { options: options(sourceRoute(['10.0.0.1', client]), Buffer.from([134, 6, 0, 0, 0, 1])) },
+        'forbidden_option',
+      ],
+      ['a stranger as its destination', { destination: '10.0.0.99' }, 'not_my_hop'],
+    ] as const
+  ).map(
+    ([what, fields, counted]): Row => ({
+      title: `an error along the reversed source route, with ${what}`,
+      port: 'mesh0',
+      packet: {
+        ...routersError(11, 0, 0, chained('through', 3, { ttl: 1 })),
+        destination: '10.0.0.2',
+        options: options(sourceRoute(['10.0.0.1', client])),
+        ...fields,
+      },
+      counted,
+    }),
+  ),
+  {
+    title: 'a strict route to another node',
+    port: 'mesh0',
+    packet: { ...chained('throughFar', 1), destination: '10.0.0.3' },
+    counted: 'not_my_hop',
   },
   {
     title: 'a right chain packet on an edge port',

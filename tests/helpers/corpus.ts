@@ -25,6 +25,8 @@ export interface CorpusRow {
 
 export const me = '10.0.0.2';
 export const neighbour = '10.0.0.3';
+/** Behind fw's edge port; a rule takes it, and there is no plain route to it. */
+export const unrouted = '10.8.0.10';
 /** A rule of fw sends UDP to this port through ids and gw. */
 export const chainedPort = Number(
   mesh.rules.find(({ chain }) => chain === 'out')?.match.destinationPorts?.[0] ?? 0,
@@ -314,6 +316,7 @@ export const corpus: readonly CorpusRow[] = [
   row(83, 'a tag made with a key that has run out', inSlot(2, chained('sealed', 2)), ['key_expired']),
   row(86, 'a right packet from elsewhere than the hop before', chained('from-aside', 2), ['previous_hop']),
 
+  row(13, 'SSRR to another node', chained('through-strict', 2, { destination: neighbour }), ['not_my_hop']),
   row(87, 'a right chain packet', chained('through', 2), ['advanced']),
 
   // H89, a node's address from outside: tests/bpf/packets.test.ts has ports that let nothing through to nodes.
@@ -321,6 +324,22 @@ export const corpus: readonly CorpusRow[] = [
     row(88, `source ${source}, which is one of inside`, { source, destination: server }, null, [
       'source_spoof',
     ]),
+  ),
+  ...['224.0.0.9', '255.255.255.255', '0.0.0.0', '240.0.0.1'].map((source) =>
+    row(
+      42,
+      `source ${source}, to where it would get a chain at once`,
+      { source, destination: unrouted },
+      null,
+      ['source_martian'],
+    ),
+  ),
+  row(
+    55,
+    'a wrong checksum, to where it would get a chain at once',
+    { source: client, destination: unrouted, checksum: 1 },
+    null,
+    ['checksum'],
   ),
   row(
     90,

@@ -48,9 +48,6 @@ export const hostileTopology: Topology = {
   ],
 };
 
-/** Behind fw's edge port; a rule takes it, and there is no plain route to it. */
-export const unrouted = '10.8.0.10';
-
 /** The chains of tests/parser/chains.ts. */
 export const hostileMesh: Mesh = {
   ...chainsMesh,

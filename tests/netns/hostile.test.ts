@@ -5,7 +5,7 @@ import { stopProcesses } from '../../src/lab-processes.js';
 import { agentHosts, hostFolder, program } from '../../src/lab-standing.js';
 import { loadNative } from '../../src/native.js';
 import { putMeshOn } from '../helpers/chains.js';
-import { type CorpusRow, chained, chainedPort, corpus } from '../helpers/corpus.js';
+import { type CorpusRow, chained, chainedPort, corpus, unrouted } from '../helpers/corpus.js';
 import { endFrames, type FrameSender, openSender, watchFrames } from '../helpers/frames.js';
 import {
   createHostileLab,
@@ -16,7 +16,6 @@ import {
   readUntil,
   readViews,
   subtractPort,
-  unrouted,
   type Views,
   weighMesh,
 } from '../helpers/hostile-lab.js';

@@ -15,7 +15,7 @@ export type Place = 'mesh' | 'broadcast' | 'edge' | 'strip' | 'local';
 const wayOut = ['no_route', 'not_adjacent', 'not_mesh', 'too_big', 'cannot_fragment', 'resize'];
 
 /** Everything that can happen to a packet without options. */
-const plain = ['passed', 'imposed', 'ttl', 'no_chain', 'fragment', ...wayOut];
+const plain = ['passed', 'imposed', 'checksum', 'source_martian', 'ttl', 'no_chain', 'fragment', ...wayOut];
 
 /** All that a mesh port can say of a packet with options, but what depends on sizes, memory or fragments. */
 export const reasonsOfMesh = [
@@ -109,7 +109,8 @@ export function expectReasons(
   if (own.includes(source)) return ['source_self'];
   const destination = packet.readUInt32BE(16);
   if (destination === me) return expectAtHop(packet, source, segmented);
-  if (!nodes.has(destination)) return ['not_my_hop'];
+  const isLoose = packet[findRoute(packet)] === 131;
+  if (!isLoose || !nodes.has(destination)) return ['not_my_hop'];
   return (packet[8] ?? 0) <= 1 ? ['ttl'] : ['forwarded', ...wayOut];
 }
 
