@@ -26,7 +26,7 @@ import { client, server } from '../parser/chains.js';
 
 const seconds = 3;
 /** Frames a second on both ports together, also on a machine that does something else. */
-const rateMin = 100_000;
+const rateMin = 50_000;
 /** Of one processor. */
 const daemonShareMax = 0.2;
 const daemonGrowthMax = 64 << 20;
