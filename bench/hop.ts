@@ -2,7 +2,7 @@
  * What each step costs: BPF_PROG_TEST_RUN, one packet a run because a run changes the packet, median
  * of many runs, as a ratio to a tc program that does nothing. `npm run bench -- hop`
  */
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { formatAddress, parseAddress } from '../src/address.js';
@@ -63,7 +63,8 @@ const makeMesh = ({ record, integrity }: Variant): Mesh => ({
 });
 
 const bed = await openTestbed();
-const empty = loadNative().openObject(compileBpf('empty.bpf.c', mkdtempSync(join(tmpdir(), 'lsr-bench-'))));
+const folder = mkdtempSync(join(tmpdir(), 'lsr-bench-'));
+const empty = loadNative().openObject(compileBpf('empty.bpf.c', folder));
 empty.load();
 
 try {
@@ -91,6 +92,7 @@ try {
   console.log(formatTable(['step', 'ns/packet', 'x empty'], table));
 } finally {
   empty.close();
+  rmSync(folder, { recursive: true });
   bed.close();
 }
 

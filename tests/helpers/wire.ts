@@ -24,7 +24,29 @@ export async function capture(
   action: () => Promise<unknown>,
 ): Promise<string[][]> {
   const folder = mkdtempSync(join(tmpdir(), 'lsr-capture-'));
-  const file = join(folder, 'wire.pcap');
+  try {
+    const file = join(folder, 'wire.pcap');
+    await record(lab, host, device, filter, file, action);
+    const checked = ['ip', 'tcp', 'udp'].flatMap((layer) => ['-o', `${layer}.check_checksum:TRUE`]);
+    const wanted = fields.flatMap((field) => ['-e', field]);
+    const printed = await lab.on(host, 'tshark', '-r', file, ...checked, '-T', 'fields', ...wanted);
+    return printed
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => line.split('\t'));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+async function record(
+  lab: TestLab,
+  host: string,
+  device: string,
+  filter: string,
+  file: string,
+  action: () => Promise<unknown>,
+): Promise<void> {
   const command = ['tcpdump', '-U', '--immediate-mode', '-i', device, '-w', file, filter];
   const tcpdump = spawn('nsenter', enterNamespace(lab.prefix + host, command), {
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -38,21 +60,6 @@ export async function capture(
     tcpdump.kill('SIGINT');
     await ended;
   }
-  const printed = await lab.on(
-    host,
-    'tshark',
-    '-r',
-    file,
-    ...['ip', 'tcp', 'udp'].flatMap((layer) => ['-o', `${layer}.check_checksum:TRUE`]),
-    '-T',
-    'fields',
-    ...fields.flatMap((field) => ['-e', field]),
-  );
-  rmSync(folder, { recursive: true });
-  return printed
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => line.split('\t'));
 }
 
 export async function readPaths(lab: TestLab, host: string, query = ''): Promise<PathRecord[]> {
