@@ -15,11 +15,14 @@ LSR_STEP int choose_action(struct __sk_buff *skb, struct lsr_packet *packet, __u
 	case LSR_PASSED:
 	case LSR_OWN:
 	case LSR_ENDED:
+	case LSR_TO_STACK:
+	case LSR_TAPPED:
 		return TC_ACT_UNSPEC;
 	case LSR_IMPOSED:
 	case LSR_ADVANCED:
 	case LSR_FORWARDED:
 	case LSR_SLICED:
+	case LSR_TO_DEVICE:
 		return TC_ACT_REDIRECT;
 	default:
 		sample_drop(skb, port, reason);

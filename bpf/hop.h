@@ -7,8 +7,8 @@
 #define LSR_HOP_H
 
 #include "audit.h"
+#include "function.h"
 #include "route.h"
-#include "slice.h"
 #include "tag.h"
 #include <linux/if_ether.h>
 #include <stddef.h>
@@ -149,7 +149,7 @@ LSR_STEP int forward(struct __sk_buff *skb, struct lsr_packet *packet,
 
 	if (!packet || !options)
 		return LSR_DROP_SHORT;
-	if (packet->ttl <= 1)
+	if (packet->stage == LSR_ARRIVED && packet->ttl <= 1)
 		return refuse(packet, LSR_DROP_TTL, LSR_ICMP_TIME_EXCEEDED, 0);
 	strict = advance && options->route_type == LSR_OPTION_STRICT;
 	reason = find_exit(skb, packet, next, strict, &way);
@@ -167,7 +167,7 @@ LSR_STEP int forward(struct __sk_buff *skb, struct lsr_packet *packet,
 	reason = write_record(skb, packet, options, way.interface->address);
 	if (reason)
 		return reason;
-	ttl = packet->ttl - 1;
+	ttl = packet->ttl - (packet->stage == LSR_ARRIVED); /* else the stack has seen to it */
 	if (store_bytes(skb, offsetof(struct iphdr, ttl), &ttl, sizeof(ttl)))
 		return LSR_DROP_RESIZE;
 	reason = write_checksum(skb, packet->header);
@@ -295,6 +295,9 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 	}
 	if (hop->next == packet->source || route.final == packet->source)
 		return LSR_DROP_REFLECT;
+	reason = serve(skb, packet, options, hop, route.final);
+	if (reason)
+		return reason;
 	if (hop->next)
 		return forward(skb, packet, options, hop->next, true);
 	return end_chain(skb, packet, options, route.final, hop->path);

@@ -2,16 +2,17 @@
 /*
  * lsr-agent's data path: two programs on every managed interface.
  *
- *   ingress   edge:  options? drop or strip.  plain: classify -> to the stack | impose
- *             mesh:  source route? validate -> advance | end | forward | drop.  plain: as edge
- *   egress    our own packets pass, or are cut; a plain one of the stack: classify -> impose | pass
+ *   ingress   edge:      options? drop or strip.  plain: classify -> to the stack | impose
+ *             mesh:      source route? validate -> function | advance | end | forward | drop.  plain: as edge
+ *             function:  masked? advance | end.  plain: classify -> impose | pass
+ *   egress    our own packets pass, or are cut; a masked one of the stack: advance; a plain one: classify -> impose | pass
  *
  * A step returns enum lsr_reason; only finish() returns TC_ACT_*.
  */
 #include "clamp.h"
 #include "finish.h"
-#include "hop.h"
 #include "impose.h"
+#include "resume.h"
 #include "translate.h"
 #include <bpf/bpf_endian.h>
 #include <linux/if_ether.h>
@@ -139,9 +140,16 @@ static __always_inline enum lsr_reason enter(struct __sk_buff *skb, struct lsr_p
 	reason = read_packet(skb, packet);
 	if (reason)
 		return reason;
-	if (interface->role == LSR_ROLE_EDGE)
+	switch (interface->role) {
+	case LSR_ROLE_EDGE:
 		return enter_edge(skb, packet, interface);
-	return enter_mesh(skb, packet);
+	case LSR_ROLE_FUNCTION:
+		return leave_function(skb, packet);
+	case LSR_ROLE_TAP:
+		return LSR_DROP_TAP_INPUT;
+	default:
+		return enter_mesh(skb, packet);
+	}
 }
 
 /* A local socket may send Record Route, but the chains are ours to write. */
@@ -153,7 +161,7 @@ static __always_inline enum lsr_reason check_local_options(struct __sk_buff *skb
 	if (packet->header == LSR_BASE_HEADER)
 		return 0;
 	scan_options(skb, packet->header, &options);
-	return options.seen & LSR_SEEN_ROUTE ? LSR_DROP_LOCAL_ROUTE : 0;
+	return options.classes & 1 << LSR_CLASS_SOURCE_ROUTE ? LSR_DROP_LOCAL_ROUTE : 0;
 }
 
 /* Where a packet that the stack sends has come from: 0, where that is no port of ours. */
@@ -171,7 +179,14 @@ static __always_inline __u32 find_origin(struct __sk_buff *skb, struct lsr_packe
 	port = find_interface(packet->input);
 	if (!port)
 		return 0;
-	return port->role == LSR_ROLE_EDGE ? LSR_ORIGIN_EDGE : LSR_ORIGIN_MESH;
+	switch (port->role) {
+	case LSR_ROLE_EDGE:
+		return LSR_ORIGIN_EDGE;
+	case LSR_ROLE_FUNCTION:
+		return LSR_ORIGIN_FUNCTION;
+	default:
+		return LSR_ORIGIN_MESH;
+	}
 }
 
 static __always_inline enum lsr_reason leave_host(struct __sk_buff *skb, struct lsr_packet *packet,
@@ -189,8 +204,14 @@ static __always_inline enum lsr_reason leave_host(struct __sk_buff *skb, struct 
 		return reason;
 	packet->icmp = interface->icmp;
 	origin = find_origin(skb, packet);
-	if (skb->tc_index == LSR_SLICE_MARK)
+	switch (skb->tc_index) {
+	case LSR_SLICE_MARK:
 		return cut_slice(skb, packet);
+	case LSR_TAP_MARK:
+		return finish_copy(skb, packet);
+	case LSR_MASKED_MARK:
+		return resume(skb, packet, 0);
+	}
 	reason = check_local_options(skb, packet);
 	if (reason)
 		return reason;
@@ -244,6 +265,7 @@ struct {
 	enum lsr_icmp *icmp;
 	enum lsr_fragments *fragments;
 	enum lsr_binding *binding;
+	enum lsr_function_kind *function;
 	enum lsr_event_kind *kind;
 } lsr_layout SEC("layout");
 

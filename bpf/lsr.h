@@ -44,13 +44,17 @@ enum lsr_option {
 	LSR_OPTION_STREAM_ID = 136,
 	LSR_OPTION_STRICT = 137,
 	LSR_OPTION_ROUTER_ALERT = 148,
-	LSR_OPTION_INTEGRITY = 158, /* ours, from the numbers for experiments: RFC 4727 §2.3 */
+	/* ours, from the numbers for experiments: RFC 4727 §2.3 */
+	LSR_OPTION_MASKED_RECORD = 30, /* Record Route and a source route while they pass a */
+	LSR_OPTION_MASKED_ROUTE = 222, /* function: bpf/function.h */
+	LSR_OPTION_INTEGRITY = 158,
 };
 
 /*
  * Why a packet left a program, and what else was counted about it. Each packet counts once under
  * LSR_RECEIVED and once under an outcome or a drop:
- *     received = passed + own + imposed + advanced + forwarded + ended + sliced + sum of drops
+ *     received = passed + own + imposed + advanced + forwarded + ended + sliced + to_stack + to_device +
+ *                tapped + sum of drops
  */
 enum lsr_reason {
 	/* notes: counted beside the outcome */
@@ -65,6 +69,8 @@ enum lsr_reason {
 	LSR_NOTE_ICMP_TRANSLATED,
 	LSR_NOTE_FLOW_LOST,
 	LSR_NOTE_EVENT_LOST,
+	LSR_NOTE_COPIED,      /* a copy went to a tap */
+	LSR_NOTE_COPY_FAILED, /* it should have; the packet itself went on */
 
 	/* outcomes */
 	LSR_PASSED,
@@ -73,7 +79,10 @@ enum lsr_reason {
 	LSR_ADVANCED,
 	LSR_FORWARDED,
 	LSR_ENDED,
-	LSR_SLICED, /* a fragment that our own program cut; it passes once more, as LSR_OWN */
+	LSR_SLICED,    /* a fragment that our own program cut; it passes once more, as LSR_OWN */
+	LSR_TO_STACK,  /* masked, for the function of this hop; it comes back at egress */
+	LSR_TO_DEVICE, /* the same, to come back at a function port */
+	LSR_TAPPED,    /* a copy, at the port of its tap */
 
 	/* drops, in the order of the checks */
 	LSR_DROP_SHORT,
@@ -127,6 +136,9 @@ enum lsr_reason {
 	LSR_DROP_TOO_BIG,
 	LSR_DROP_CANNOT_FRAGMENT,
 	LSR_DROP_RESIZE,
+	LSR_DROP_NO_FUNCTION,
+	LSR_DROP_WRONG_FUNCTION,
+	LSR_DROP_TAP_INPUT,
 
 	LSR_REASONS,
 };
@@ -134,6 +146,8 @@ enum lsr_reason {
 enum lsr_role {
 	LSR_ROLE_EDGE = 1,
 	LSR_ROLE_MESH = 2,
+	LSR_ROLE_FUNCTION = 3, /* behind it is a function that packets come back from */
+	LSR_ROLE_TAP = 4,      /* behind it is one that gets copies, and sends nothing */
 };
 
 enum lsr_direction {
@@ -146,6 +160,7 @@ enum lsr_origin {
 	LSR_ORIGIN_EDGE = 1,
 	LSR_ORIGIN_LOCAL = 2,
 	LSR_ORIGIN_MESH = 3,
+	LSR_ORIGIN_FUNCTION = 4,
 	LSR_ORIGIN_FRAGMENT =
 		0x80, /* beside one of the others: the packet is a fragment, without ports */
 };
@@ -329,9 +344,29 @@ struct lsr_hop {
 	__be32 previous; /* the node before it, 0 at the first hop of chains that begin at several */
 	__u32 path;
 	__u32 generation; /* that first wrote this entry */
+	__u32 function;   /* of the hop, in `functions`; 0 where it only forwards */
 	__u8 binding;     /* enum lsr_binding */
 	__u8 once;        /* the same packet twice is once too often */
 	__u8 unused[2];
+};
+
+/* How a service function gets a packet (RFC 7665 §4.2). */
+enum lsr_function_kind {
+	LSR_FUNCTION_STACK = 1,  /* this host's own stack */
+	LSR_FUNCTION_INLINE = 2, /* a device; the packet comes back */
+	LSR_FUNCTION_TAP = 3,    /* a device; a copy */
+};
+
+/* `functions`: number of a service -> its function on this host. */
+struct lsr_function {
+	__u32 device;        /* ifindex; of none where the interface is not there */
+	__u32 return_device; /* the same; 0 for the stack */
+	__be32 via;          /* the function's address as a router; 0 for a bump in the wire */
+	__u32 sample;        /* a copy of one packet in so many */
+	__u16 snap;          /* bytes of IPv4 in a copy, at most */
+	__u8 kind;           /* enum lsr_function_kind */
+	__u8 unused;
+	__u8 macs[12]; /* destination and source of frames for a bump in the wire */
 };
 
 /* `destinations`, an LPM trie: path, chain and destination -> chain. What is before the destination always counts. */

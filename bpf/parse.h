@@ -311,6 +311,8 @@ static __always_inline enum lsr_option_class classify_option(__u8 type)
 		return LSR_CLASS_SECURITY;
 	case LSR_OPTION_STREAM_ID:
 		return LSR_CLASS_STREAM_ID;
+	case LSR_OPTION_MASKED_ROUTE: /* has no business outside a host */
+		return LSR_CLASS_SOURCE_ROUTE;
 	default:
 		return LSR_CLASS_OTHER;
 	}

@@ -7,6 +7,7 @@
 #define LSR_TRANSLATE_H
 
 #include "answer.h"
+#include "function.h"
 #include "route.h"
 #include "tag.h"
 
@@ -54,6 +55,7 @@ LSR_STEP int read_quoted_options(struct __sk_buff *skb, __u32 at, __u32 end,
 		if (load_bytes(skb, at, &head, sizeof(head)))
 			return false;
 	}
+	unmask_head(&head);
 	if (!is_source_route(head.type) || !is_route_length(head.length) ||
 	    !is_route_pointer(head.pointer, head.length) || at + head.length > end)
 		return false;
@@ -63,7 +65,7 @@ LSR_STEP int read_quoted_options(struct __sk_buff *skb, __u32 at, __u32 end,
 	at += head.length;
 	if (at + sizeof(next) <= end && load_bytes(skb, at, &next, sizeof(next)))
 		return false;
-	if (next.type == LSR_OPTION_RECORD_ROUTE)
+	if (next.type == LSR_OPTION_RECORD_ROUTE || next.type == LSR_OPTION_MASKED_RECORD)
 		options->record_length = next.length;
 	return true;
 }
@@ -92,7 +94,11 @@ LSR_STEP int find_quoted(struct __sk_buff *skb, const struct lsr_packet *packet,
 	    !read_hop_key(skb, ip, &options, &route))
 		return 0;
 	hop = bpf_map_lookup_elem(&hops, &route.key);
-	if (!hop || hop->address != quoted.ip.daddr)
+	if (!hop)
+		return 0;
+	if (hop->address == route.final) /* masked: the two have changed places */
+		route.final = quoted.ip.daddr;
+	else if (hop->address != quoted.ip.daddr)
 		return 0;
 	*final = route.final;
 	if (!hop->binding)

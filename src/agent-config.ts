@@ -17,9 +17,10 @@ import {
   optionPolicies,
   refusePolicy,
 } from './option-policy.js';
+import { type PortRole, portRoles } from './role.js';
 
 const closed = { additionalProperties: false } as const;
-const Role = Type.Unsafe<'edge' | 'mesh'>({ type: 'string', enum: ['edge', 'mesh'] });
+const Role = Type.Unsafe<PortRole>({ type: 'string', enum: [...portRoles] });
 
 const Policy = Type.Unsafe<OptionPolicy>({ type: 'string', enum: optionPolicies });
 
@@ -101,7 +102,7 @@ export interface Opening {
 
 export interface PortConfig {
   name: string;
-  role: 'edge' | 'mesh';
+  role: PortRole;
   options: OptionPolicies;
   icmp: IcmpPolicy;
   previousHop: PreviousHop;
@@ -157,7 +158,7 @@ function findFaults(value: Static<typeof AgentConfigSchema>): { pointer: string;
 }
 
 interface PortDescription {
-  role: 'edge' | 'mesh';
+  role: PortRole;
   options?: OptionPolicyConfig;
   infrastructure?: string[];
 }
@@ -181,8 +182,8 @@ function findPortFaults(
     const message = refusePolicy(role, name, policy);
     return message === null ? [] : [{ pointer, message }];
   });
-  if (role === 'mesh' && infrastructure.length > 0) {
-    faults.push({ pointer: `${at}/infrastructure`, message: 'mesh ports keep nobody from the nodes' });
+  if (role !== 'edge' && infrastructure.length > 0) {
+    faults.push({ pointer: `${at}/infrastructure`, message: `${role} ports keep nobody from the nodes` });
   }
   infrastructure.forEach((word, index) => {
     if (readOpening(word) !== null) return;

@@ -1,5 +1,6 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { VerdictSchema } from './record.js';
+import { type PortRole, portRoles } from './role.js';
 
 const closed = { additionalProperties: false } as const;
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
@@ -45,7 +46,7 @@ export const StatusSchema = Type.Object(
       Type.Object(
         {
           name: Type.String(),
-          role: Type.Unsafe<'edge' | 'mesh'>({ type: 'string', enum: ['edge', 'mesh'] }),
+          role: Type.Unsafe<PortRole>({ type: 'string', enum: [...portRoles] }),
           ifindex: nullable(Type.Integer({ description: 'null where the interface does not exist' })),
           attached: Type.Unsafe<'tcx' | 'clsact' | null>({ enum: ['tcx', 'clsact', null] }),
           mtu: nullable(Type.Integer()),

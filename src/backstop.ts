@@ -103,7 +103,7 @@ const fromSockets = [
 
 /** By name: an interface that was made anew has another index, and no programs yet. */
 function renderPorts(ports: readonly PortConfig[]): string[] {
-  return (['edge', 'mesh'] as const).flatMap((role) => {
+  return origins.flatMap((role) => {
     const names = ports.filter((port) => port.role === role).map(({ name }) => quoteInterface(name));
     return names.length === 0 ? [] : [`iifname { ${names.join(', ')} } goto from-${role}`];
   });

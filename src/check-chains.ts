@@ -6,8 +6,10 @@ import { lookUp, type Mesh, type MeshChain } from './mesh.js';
 import { findOverlaps } from './overlap.js';
 import {
   describePath,
+  describeRoute,
   pathsOf,
   type RenderedChain,
+  type RenderedPath,
   readIntegrity,
   renderMesh,
   resolveHops,
@@ -19,13 +21,15 @@ export function checkChains(mesh: Mesh): Finding[] {
     ...checkHops(mesh, name, chain),
     ...checkBudget(name, chain, readIntegrity(mesh, chain) !== 'off'),
     ...checkDuplicates(mesh, name, chain),
+    ...checkEnd(mesh, name, chain),
   ]);
 }
 
 /** Whether all that is rendered can be told apart, by id and on the wire. Only for a mesh that is right otherwise. */
 export function checkPaths(mesh: Mesh): Finding[] {
   const { chains } = renderMesh(mesh);
-  return [...checkNumbers(chains), ...checkIds(chains), ...groupByPath(chains).flatMap(checkDestinations)];
+  const findings = [...checkNumbers(chains), ...checkIds(chains), ...checkRoutes(chains)];
+  return [...findings, ...groupByPath(chains).flatMap(checkDestinations)];
 }
 
 function checkHops(mesh: Mesh, name: string, chain: MeshChain): Finding[] {
@@ -51,6 +55,14 @@ function checkHops(mesh: Mesh, name: string, chain: MeshChain): Finding[] {
         : `node ${quote(node)} as ${quote(before)} and as ${quote(word)}`;
     const message = `chain ${quote(name)} visits ${twice}; a source route can name a node once`;
     return [{ pointer, code: 'HOP_REPEATED', message }];
+  });
+}
+
+function checkEnd(mesh: Mesh, name: string, { hops }: MeshChain): Finding[] {
+  return hops.slice(0, -1).flatMap((word, index): Finding[] => {
+    if (lookUp(mesh.services, word)?.function !== 'terminate') return [];
+    const message = `service ${quote(word)} terminates connections, so chain ${quote(name)} ends there; the hops behind it are a chain of their own, with a rule at its node`;
+    return [{ pointer: makePointer('chains', name, 'hops', index), code: 'HOP_TERMINATES', message }];
   });
 }
 
@@ -110,6 +122,30 @@ function checkIds(chains: readonly RenderedChain[]): Finding[] {
     }
     return [];
   });
+}
+
+/** A hop knows by the source route what to do with a packet. */
+function checkRoutes(chains: readonly RenderedChain[]): Finding[] {
+  const first = new Map<string, { name: string; path: RenderedPath }>();
+  return chains.flatMap((chain) =>
+    pathsOf(chain).flatMap((path): Finding[] => {
+      const key = `${describeRoute(path)} ${path.binding === 'none' ? 'untagged' : 'tagged'}`;
+      const other = first.get(key);
+      if (!other) first.set(key, { name: chain.name, path });
+      if (!other || other.path.id === path.id) return [];
+      const message =
+        `chains ${quote(other.name)} and ${quote(chain.name)} look the same on the wire, with the same hops, mode and record, but ` +
+        'differ in their functions, binding or duplicates: hops could not tell what to do. Change "record" of one';
+      return [
+        {
+          pointer: makePointer('chains', chain.name),
+          code: 'CHAINS_INDISTINGUISHABLE',
+          message,
+          part: 'key',
+        },
+      ];
+    }),
+  );
 }
 
 function groupByPath(chains: readonly RenderedChain[]): RenderedChain[][] {

@@ -1,8 +1,9 @@
 import { formatAddress, isLinkLocal, isUnicast, parseAddress } from './address.js';
 import { checkChains, checkPaths } from './check-chains.js';
 import { checkRules } from './check-rules.js';
-import { type Finding, makePointer, quote, suggest } from './finding.js';
-import { lookUp, type Mesh } from './mesh.js';
+import { checkServices } from './check-services.js';
+import { type Finding, makePointer, quote } from './finding.js';
+import type { Mesh } from './mesh.js';
 
 /** What the schema cannot say: whether names exist, addresses are hosts', chains fit and rules decide. */
 export function checkMeaning(mesh: Mesh): Finding[] {
@@ -47,28 +48,4 @@ function checkNodeAddress(
   }
   owners.set(address, node);
   return null;
-}
-
-function checkServices(mesh: Mesh): Finding[] {
-  return Object.entries(mesh.services ?? {}).flatMap(([name, service]) => {
-    const findings: Finding[] = [];
-    if (lookUp(mesh.nodes, name)) {
-      const message = `service ${quote(name)} has the name of a node; a hop ${quote(name)} could mean either, so rename one`;
-      findings.push({ pointer: makePointer('services', name), code: 'NAME_AMBIGUOUS', message, part: 'key' });
-    }
-    service.nodes.forEach((node, index) => {
-      if (lookUp(mesh.nodes, node)) return;
-      const message = `service ${quote(name)} runs on ${quote(node)}, which is no node${suggest(node, Object.keys(mesh.nodes))}`;
-      findings.push({
-        pointer: makePointer('services', name, 'nodes', index),
-        code: 'NODE_UNKNOWN',
-        message,
-      });
-    });
-    if (service.nodes.length > 1) {
-      const message = `service ${quote(name)} has ${service.nodes.length} nodes; several are not supported yet, name one`;
-      findings.push({ pointer: makePointer('services', name, 'nodes'), code: 'NOT_SUPPORTED', message });
-    }
-    return findings;
-  });
 }

@@ -20,6 +20,7 @@ import { digest, enums } from './layout.js';
 import { describeLayout } from './layout-source.js';
 import { type BpfMap, type BpfObject, type BpfProgram, loadNative } from './native.js';
 import { encodePolicies } from './option-policy.js';
+import type { PortRole } from './role.js';
 
 const mapNames = [
   ...tableNames,
@@ -200,6 +201,13 @@ const previousHops = {
   neighbour: enums.lsr_previous_hop.LSR_PREVIOUS_NEIGHBOUR,
 } as const;
 
+const roles: Record<PortRole, number> = {
+  edge: enums.lsr_role.LSR_ROLE_EDGE,
+  mesh: enums.lsr_role.LSR_ROLE_MESH,
+  function: enums.lsr_role.LSR_ROLE_FUNCTION,
+  tap: enums.lsr_role.LSR_ROLE_TAP,
+};
+
 /** No ifindex is as high: here stand ports that are away, so that they keep their counters. */
 const absentFrom = 0x80000000;
 
@@ -253,7 +261,7 @@ function assignSlots(
 function encodePort(port: Port, slot: number): Buffer {
   const { name, link, role, options, icmp, previousHop, infrastructure } = port;
   return encode('lsr_interface', {
-    role: enums.lsr_role[role === 'edge' ? 'LSR_ROLE_EDGE' : 'LSR_ROLE_MESH'],
+    role: roles[role],
     slot,
     icmp: icmpPolicies[icmp],
     previous: previousHops[previousHop],

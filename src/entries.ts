@@ -1,6 +1,7 @@
 import { type Address, type Prefix, parseAddress } from './address.js';
 import { encode, encodeIndex, type Struct } from './codec.js';
 import { LsrError } from './errors.js';
+import { functionNumber, functionTable } from './functions.js';
 import { enums } from './layout.js';
 import type { Mesh } from './mesh.js';
 import {
@@ -12,6 +13,7 @@ import {
   type RenderedChain,
   type RenderedPath,
 } from './render.js';
+import type { PortRole } from './role.js';
 import { renderRules } from './tuples.js';
 
 /** Key bytes (latin1) -> value bytes. */
@@ -21,6 +23,7 @@ export const tableNames = [
   'addresses',
   'paths',
   'destinations',
+  'functions',
   'hops',
   'chains',
   'rules',
@@ -36,6 +39,16 @@ export interface Host {
   mtu: number;
   /** All its own addresses, whether in the mesh document or not. */
   addresses: readonly Address[];
+  /** Its managed interfaces, as far as they are there. */
+  ports: readonly HostPort[];
+}
+
+export interface HostPort {
+  name: string;
+  role: PortRole;
+  /** ifindex */
+  index: number;
+  mac: Uint8Array;
 }
 
 /** What is written with a change: `set` is the one that is not in force. */
@@ -79,6 +92,7 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
           ),
         ),
       ),
+      functions: functionTable(mesh, host),
       hops: makeTable(
         visited.flatMap((path) => hopEntries(path, edges.get(path.id) ?? 0, version.generation)),
       ),
@@ -100,7 +114,7 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
   };
 }
 
-type Entry = [key: Buffer, value: Buffer];
+export type Entry = [key: Buffer, value: Buffer];
 
 /** Later entries win. */
 export const makeTable = (entries: readonly Entry[]): Table =>
@@ -201,6 +215,7 @@ function hopEntries(path: RenderedPath, edge: Address, generation: number): Entr
       previous: path.hops[index - 1]?.address ?? edge,
       path: path.id,
       generation,
+      function: functionNumber(hop.function),
       binding: bindings[path.binding],
       once: path.once ? 1 : 0,
     });

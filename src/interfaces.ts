@@ -9,6 +9,8 @@ export interface Link {
   name: string;
   mtu: number;
   kind: string;
+  /** Hardware address, 6 bytes; of something else where `kind` is not ether. */
+  mac: Uint8Array;
   /** The bridge, bond or VRF that it belongs to. */
   master: string | null;
   addresses: Address[];
@@ -36,6 +38,7 @@ export async function listLinks(): Promise<Link[]> {
     name: link.ifname,
     mtu: link.mtu,
     kind: link.link_type,
+    mac: Buffer.from((link.address ?? '').replaceAll(':', ''), 'hex'),
     master: link.master ?? null,
     addresses: (link.addr_info ?? []).flatMap(({ family, local }) =>
       family === 'inet' ? (parseAddress(local ?? '') ?? []) : [],
@@ -48,6 +51,7 @@ interface IpLink {
   ifname: string;
   mtu: number;
   link_type: string;
+  address?: string;
   master?: string;
   addr_info?: { family?: string; local?: string }[];
 }

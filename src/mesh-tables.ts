@@ -10,13 +10,16 @@ import {
 } from './apply.js';
 import type { Intent } from './audit.js';
 import { diffTables } from './diff.js';
-import { type Entries, type Host, makeEntries, type Table, type Version } from './entries.js';
+import { type Entries, type Host, makeEntries, type Version } from './entries.js';
 import type { Mesh } from './mesh.js';
 import { renderMesh } from './render.js';
 
 /** Packets that left the edge before a change are still on their way for so long. */
 const drainMs = 2000;
 const intentsKept = 8;
+
+/** Those that depend on the host. */
+const hostTables = ['addresses', 'functions', 'paths'] as const;
 
 /** What the tables of the data path were last written for: a mesh document, and this host. */
 export class MeshTables {
@@ -67,12 +70,13 @@ export class MeshTables {
     if (!intent || !this.#entries || isDeepStrictEqual(host, this.#host)) return;
     const { mesh, rendered } = intent;
     const named = { ...mesh, rules: pickRules(mesh.rules, host.node) };
-    const { addresses, paths } = makeEntries(named, rendered, host, readState(this.#maps)).tables;
-    for (const [name, table] of Object.entries({ addresses, paths }) as ['addresses' | 'paths', Table][]) {
-      const { put } = diffTables(readTable(this.#maps[name]), table);
+    const made = makeEntries(named, rendered, host, readState(this.#maps)).tables;
+    for (const name of hostTables) {
+      const { put } = diffTables(readTable(this.#maps[name]), made[name]);
       for (const [key, value] of put) this.#maps[name].put(key, value);
     }
-    this.#keep({ ...this.#entries, tables: { ...this.#entries.tables, addresses, paths } }, host);
+    const { addresses, functions, paths } = made;
+    this.#keep({ ...this.#entries, tables: { ...this.#entries.tables, addresses, functions, paths } }, host);
   }
 
   close(): void {

@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox';
-import { NAME_LENGTH_MAX, NODE_MTU_MIN, RECORD_SLOTS_MAX } from './limits.js';
+import { BASE_HEADER_BYTES, NAME_LENGTH_MAX, NODE_MTU_MIN, RECORD_SLOTS_MAX } from './limits.js';
 
 export const namePattern = `^[a-z0-9][a-z0-9._-]{0,${NAME_LENGTH_MAX - 1}}$`;
 export const portRangePattern = '^[0-9]{1,5}-[0-9]{1,5}$';
@@ -8,13 +8,13 @@ export const portRangePattern = '^[0-9]{1,5}-[0-9]{1,5}$';
 export const protocolNumbers = { tcp: 6, udp: 17, icmp: 1, sctp: 132, gre: 47, esp: 50, ah: 51 } as const;
 export type ProtocolName = keyof typeof protocolNumbers;
 
-export const origins = ['edge', 'local', 'mesh'] as const;
-/** Where a packet to classify comes from: an edge port, a socket of this host, a mesh port. */
+export const origins = ['edge', 'local', 'mesh', 'function'] as const;
+/** Where a packet to classify comes from: an edge port, a socket of this host, a mesh port, a function's port. */
 export type Origin = (typeof origins)[number];
 
 /** Words that the design has and this version has not; they are told apart from mistakes. */
 export const planned = {
-  values: { function: ['stack', 'inline', 'tap', 'terminate'], return: ['symmetric'] },
+  values: { return: ['symmetric'] },
   keys: ['cgroup', 'legs'],
 } as const;
 
@@ -51,10 +51,41 @@ const Node = Type.Object(
   { ...closed, title: 'node' },
 );
 
+export const functionKinds = ['transit', 'stack', 'inline', 'tap', 'terminate'] as const;
+export type FunctionKind = (typeof functionKinds)[number];
+
+const Device = Type.String({
+  pattern: '^[^\\s/]{1,15}$',
+  description:
+    'inline, tap: interface of the service’s hosts that leads to the function; returnDevice: where packets come back, default the same',
+});
+
 const Service = Type.Object(
   {
     nodes: Type.Array(Type.String(), { minItems: 1, description: 'where it runs; one node in this version' }),
-    function: words(['transit'], 'transit: packets pass the host with their source route'),
+    function: words(
+      functionKinds,
+      'what it gets: transit nothing, stack the packets in its host’s own stack, inline the same on a device, tap copies, terminate the end of the chain',
+    ),
+    device: Type.Optional(Device),
+    returnDevice: Type.Optional(Device),
+    via: Type.Optional(
+      Type.String({ description: 'inline: the function’s IPv4 address on `device`, where it is a router' }),
+    ),
+    snap: Type.Optional(
+      Type.Integer({
+        minimum: BASE_HEADER_BYTES,
+        maximum: 65535,
+        description: 'tap: the most bytes of IPv4 in a copy; default all',
+      }),
+    ),
+    sample: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 1_000_000,
+        description: 'tap: a copy of one packet in so many, chosen at random; default 1',
+      }),
+    ),
   },
   { ...closed, title: 'service' },
 );
@@ -160,6 +191,7 @@ export const MeshSchema = Type.Object(
 export type Mesh = Static<typeof MeshSchema>;
 export type MeshRule = Mesh['rules'][number];
 export type MeshChain = Mesh['chains'][string];
+export type MeshService = NonNullable<Mesh['services']>[string];
 
 /** What becomes of a chain's packets where the data path is not in force. */
 export function onMissing({

@@ -1,4 +1,5 @@
 import { enums } from './layout.js';
+import type { PortRole } from './role.js';
 
 /** What becomes of a packet that carries IPv4 options and no chain; of several the strictest holds. */
 export type OptionPolicy = 'pass' | 'strip' | 'drop';
@@ -27,14 +28,16 @@ const bits = {
 export const optionClasses = Object.keys(classes) as OptionClass[];
 export const optionPolicies = Object.keys(bits) as OptionPolicy[];
 
-/** On an edge port nothing is let in; on a mesh port what RFC 7126 §4.5 and §4.10 want dropped is not. */
+/** On a mesh port what RFC 7126 §4.5 and §4.10 want dropped is not let in, on others nothing. */
 const defaults = {
   edge: { default: 'drop' },
   mesh: { default: 'pass', sourceRoute: 'drop', timestamp: 'drop', streamId: 'drop' },
-} as const satisfies Record<string, OptionPolicyConfig>;
+  function: { default: 'drop' },
+  tap: { default: 'drop' },
+} as const satisfies Record<PortRole, OptionPolicyConfig>;
 
 /** What a port does, with all defaults filled in. */
-export function fillPolicies(role: 'edge' | 'mesh', config: OptionPolicyConfig = {}): OptionPolicies {
+export function fillPolicies(role: PortRole, config: OptionPolicyConfig = {}): OptionPolicies {
   const given = typeof config === 'string' ? { default: config } : config;
   const wanted: Partial<Record<OptionClass | 'default', OptionPolicy>> =
     given.default === undefined ? { ...defaults[role], ...given } : given;
@@ -48,10 +51,12 @@ export function fillPolicies(role: 'edge' | 'mesh', config: OptionPolicyConfig =
 
 /** Why a policy is no good for an option on a port with this role; null where it is. */
 export function refusePolicy(
-  role: 'edge' | 'mesh',
+  role: PortRole,
   name: OptionClass | 'default',
   policy: OptionPolicy,
 ): string | null {
+  if (role === 'function' || role === 'tap')
+    return `a ${role} port lets no options in but those of its chains`;
   if (role === 'mesh' && policy === 'strip') return 'a mesh port strips nothing: pass or drop';
   if (role === 'mesh' && name === 'sourceRoute') return 'on a mesh port the table of chains decides';
   if (name === 'security' && policy === 'strip') return 'a label must not be stripped: pass or drop';

@@ -85,6 +85,15 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
     meaning: 'the event buffer is full: flows are recorded later, and samples of drops are missing',
     advice: 'the daemon empties the buffer; `lsr-agent status` shows whether it runs',
   },
+  copied: {
+    meaning: 'a copy of the packet went to a tap',
+    advice: '',
+  },
+  copy_failed: {
+    meaning:
+      'a tap did not get its copy, and the packet went on: its interface is away, down, or no `tap` in agent.yaml',
+    advice: '`lsr-agent status` shows the interfaces of this host; compare with `device` of the service',
+  },
   short: {
     meaning: 'the frame ends inside its headers',
     advice: 'find the sender; tcpdump -e on this interface shows its MAC address',
@@ -284,6 +293,19 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
     meaning: 'the kernel could not make room for the options, or take them out',
     advice:
       'memory pressure, or a kind of segmentation offload that cannot be resized: `ethtool -K` can turn it off',
+  },
+  no_function: {
+    meaning:
+      'the function of this hop cannot be reached: its interface is away, or no `function` in agent.yaml',
+    advice: '`lsr-agent status` shows the interfaces of this host; compare with `device` of the service',
+  },
+  wrong_function: {
+    meaning: 'a packet came back from another function than it was given to',
+    advice: 'compare `returnDevice` of the service with how the function is wired',
+  },
+  tap_input: {
+    meaning: 'a tap sent a packet; it gets copies and has nothing to say',
+    advice: 'take the IPv4 address off the interface inside the tap, or make it `inline`',
   },
 };
 

@@ -4,13 +4,15 @@ import { LsrError } from './errors.js';
 import { enums } from './layout.js';
 import { ADDRESS_BYTES, OPTION_BYTES_MAX, ROUTE_HEAD_BYTES, TAG_BYTES } from './limits.js';
 import { readRulePrefix } from './match.js';
-import { lookUp, type Mesh, type MeshChain } from './mesh.js';
+import { lookUp, type Mesh, type MeshChain, type MeshService } from './mesh.js';
 
 export interface Hop {
   node: string;
   /** The service it was named by; null where the chain names the node. */
   service: string | null;
   address: Address;
+  /** The service whose function gets its packets there; null where they only pass. */
+  function: string | null;
   /** Smallest MTU towards the node, bytes; null where the document says none. */
   mtu: number | null;
 }
@@ -141,9 +143,14 @@ export function resolveHops(mesh: Mesh, chain: MeshChain): (Hop | null)[] {
     const node = service?.nodes[0] ?? name;
     const { address: text = '', mtu = null } = lookUp(mesh.nodes, node) ?? {};
     const address = parseAddress(text);
-    return address === null ? null : { node, service: service ? name : null, address, mtu };
+    const served = service && isServed(service) ? name : null;
+    return address === null ? null : { node, service: service ? name : null, address, function: served, mtu };
   });
 }
+
+/** Whether packets leave the way of a transit hop for this service. */
+export const isServed = ({ function: kind }: MeshService): boolean =>
+  kind === 'stack' || kind === 'inline' || kind === 'tap';
 
 /** Bytes of options for a path, padding included. */
 export function countOptionBytes(hops: number, record: number, tagged = false): number {
@@ -154,10 +161,17 @@ export function countOptionBytes(hops: number, record: number, tagged = false): 
 const countRecordBytes = (slots: number): number =>
   slots > 0 ? ROUTE_HEAD_BYTES + ADDRESS_BYTES * slots : 0;
 
-/** What tells paths apart; two chains with the same text cannot be told apart on the wire. */
-export function describePath({ mode, hops, record, binding, once }: PathShape): string {
-  const route = `${mode} ${hops.map(({ address }) => formatAddress(address)).join(',')} ${record}`;
-  return binding === 'none' ? route : `${route} ${binding}${once ? ' once' : ''}`;
+/** What tells paths apart: how they look on the wire, and what is done with their packets. */
+export function describePath(path: PathShape): string {
+  const functions = path.hops.map((hop) => hop.function ?? '').join(',');
+  const route = describeRoute(path);
+  const served = functions.replaceAll(',', '') === '' ? route : `${route} ${functions}`;
+  return path.binding === 'none' ? served : `${served} ${path.binding}${path.once ? ' once' : ''}`;
+}
+
+/** How the packets of a path look on the wire, but for the integrity option. */
+export function describeRoute({ mode, hops, record }: Pick<PathShape, 'mode' | 'hops' | 'record'>): string {
+  return `${mode} ${hops.map(({ address }) => formatAddress(address)).join(',')} ${record}`;
 }
 
 type PathShape = Pick<RenderedPath, 'mode' | 'hops' | 'record' | 'binding' | 'once'>;

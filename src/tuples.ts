@@ -62,6 +62,7 @@ const origins = {
   edge: enums.lsr_origin.LSR_ORIGIN_EDGE,
   local: enums.lsr_origin.LSR_ORIGIN_LOCAL,
   mesh: enums.lsr_origin.LSR_ORIGIN_MESH,
+  function: enums.lsr_origin.LSR_ORIGIN_FUNCTION,
 } as const;
 
 interface Group {

@@ -114,6 +114,7 @@ const kindsByType = new Map<number, Option['kind']>([
   [133, 'forbidden'], // extended security
   [134, 'forbidden'], // CIPSO
   [136, 'forbidden'], // stream id
+  [222, 'forbidden'], // a source route, masked
   [148, 'forbidden'], // Router Alert
   [158, 'tag'], // integrity
 ]);

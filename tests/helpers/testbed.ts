@@ -11,6 +11,7 @@ import type { Mesh } from '../../src/mesh.js';
 import type { BpfProgram } from '../../src/native.js';
 import { fillPolicies, type OptionPolicyConfig } from '../../src/option-policy.js';
 import { renderMesh } from '../../src/render.js';
+import type { PortRole } from '../../src/role.js';
 
 const mixed: OptionPolicyConfig = { default: 'strip', timestamp: 'drop', routerAlert: 'pass' };
 /** icmp and tcp/22 */
@@ -31,13 +32,26 @@ export interface Testbed {
 
 export type PortName = 'mesh0' | 'edge0' | 'strip0';
 
+/** A port beside those that every testbed has. */
+export interface FurtherPort {
+  name: string;
+  role: PortRole;
+  /** With its length; none where it is not given. */
+  address?: string;
+}
+
 /**
  * Host `fw` of the lab with two edge ports:
  *   mesh0 10.0.0.2/24 (mesh)   edge0 10.1.0.1/24 (edge, drop)   strip0 10.2.0.1/24 (edge, strip, guarded)
  */
-export async function openTestbed(): Promise<Testbed> {
+export async function openTestbed(further: readonly FurtherPort[] = []): Promise<Testbed> {
   const folder = mountBpffs();
-  const addresses = { mesh0: '10.0.0.2/24', edge0: '10.1.0.1/24', strip0: '10.2.0.1/24' };
+  const addresses: Record<string, string | undefined> = {
+    mesh0: '10.0.0.2/24',
+    edge0: '10.1.0.1/24',
+    strip0: '10.2.0.1/24',
+    ...Object.fromEntries(further.map(({ name, address }) => [name, address])),
+  };
   execFileSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
   // The kernel's own router solicitations would be counted between ours.
   execFileSync('sysctl', [
@@ -48,7 +62,7 @@ export async function openTestbed(): Promise<Testbed> {
   ip('link', 'set', 'lo', 'up');
   for (const [name, prefix] of Object.entries(addresses)) {
     ip('link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`);
-    ip('addr', 'add', prefix, 'dev', name);
+    if (prefix) ip('addr', 'add', prefix, 'dev', name);
     ip('link', 'set', `${name}p`, 'up');
     ip('link', 'set', name, 'up');
   }
@@ -73,6 +87,13 @@ export async function openTestbed(): Promise<Testbed> {
       { name: 'mesh0', role: 'mesh', options: fillPolicies('mesh'), infrastructure: null, ...common },
       { name: 'edge0', role: 'edge', options: fillPolicies('edge'), infrastructure: null, ...common },
       { name: 'strip0', role: 'edge', options: fillPolicies('edge', mixed), infrastructure, ...common },
+      ...further.map(({ name, role }) => ({
+        name,
+        role,
+        options: fillPolicies(role),
+        infrastructure: null,
+        ...common,
+      })),
     ],
     await listLinks(),
   );
@@ -95,7 +116,12 @@ export async function openTestbed(): Promise<Testbed> {
 /** Puts a mesh in force as the agent of `node` would. */
 export function applyMesh(bed: Testbed, mesh: Mesh, node: string, generation = 1): void {
   const version = { set: (generation % 2) as 0 | 1, generation };
-  const host = { node, mtu: 1500, addresses: bed.ports.flatMap(({ link }) => link.addresses) };
+  const host = {
+    node,
+    mtu: 1500,
+    addresses: bed.ports.flatMap(({ link }) => link.addresses),
+    ports: bed.ports.map(({ name, role, link: { index, mac } }) => ({ name, role, index, mac })),
+  };
   writeEntries(bed.datapath.maps, makeEntries(mesh, renderMesh(mesh), host, version), version);
 }
 
@@ -167,6 +193,36 @@ export function sendFrame(device: string, frame: Buffer): void {
   const program =
     'import socket,sys; s=socket.socket(socket.AF_PACKET,socket.SOCK_RAW); s.bind((sys.argv[1],0)); s.send(bytes.fromhex(sys.argv[2]))';
   execFileSync('python3', ['-c', program, device, frame.toString('hex')]);
+}
+
+/**
+ * Puts a frame on the cable at its far end, and returns the IPv4 frames that then come out of the far ends of others,
+ * by device: as many as are expected, and what else is there by then.
+ */
+export function exchangeFrame(
+  device: string,
+  frame: Buffer,
+  expected: Readonly<Record<string, number>>,
+): Record<string, Buffer[]> {
+  const program = `
+import json, select, socket, sys
+device, frame, expected = sys.argv[1], bytes.fromhex(sys.argv[2]), json.loads(sys.argv[3])
+listening = {}
+for name in expected:
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)); sock.bind((name, 0x0800))
+    listening[sock] = name
+out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); out.bind((device, 0)); out.send(frame)
+seen = {name: [] for name in expected}
+while select.select(list(listening), [], [], 5 if any(len(seen[n]) < c for n, c in expected.items()) else 0)[0]:
+    for sock in select.select(list(listening), [], [], 0)[0]:
+        data, address = sock.recvfrom(65535)
+        if address[2] != socket.PACKET_OUTGOING: seen[listening[sock]].append(data.hex())
+print(json.dumps(seen))`;
+  const words = ['-c', program, device, frame.toString('hex'), JSON.stringify(expected)];
+  const seen = JSON.parse(execFileSync('python3', words, { encoding: 'utf8' })) as Record<string, string[]>;
+  return Object.fromEntries(
+    Object.entries(seen).map(([name, frames]) => [name, frames.map((hex) => Buffer.from(hex, 'hex'))]),
+  );
 }
 
 /** A bpffs of the test's own; the agent's pins are in a folder below. */

@@ -2,7 +2,7 @@
 import { internetChecksum } from '../helpers/packet.js';
 
 /** Those with a meaning in bpf/lsr.h, and one without. */
-export const optionTypes = [0, 1, 7, 68, 130, 131, 133, 134, 136, 137, 148, 158, 30];
+export const optionTypes = [0, 1, 7, 68, 130, 131, 133, 134, 136, 137, 148, 158, 30, 222];
 
 /** A UDP packet to host fw without options. */
 export function makeBase(): Buffer {

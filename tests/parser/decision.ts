@@ -117,7 +117,7 @@ function classOf(type: number): number {
 }
 
 /** Source routes, Record Route, timestamp, Router Alert, labels, stream id; all else is behind them. */
-const classTypes = [[131, 137], [7], [68], [148], [130, 133, 134], [136]];
+const classTypes = [[131, 137, 222], [7], [68], [148], [130, 133, 134], [136]];
 
 /** Something that does not follow what it follows in a chain packet: integrity option, source route, Record Route. */
 function isDisordered({ options }: OptionList): boolean {

@@ -89,7 +89,7 @@ export function expectReasons(
   if (headerFault) return [headerFault];
   if (decision.headerLength === 20) return guard(place, packet, plain);
   if (place === 'edge') return ['edge_option'];
-  if (place === 'local') return hasRoute ? ['local_route'] : ['has_options', ...plain];
+  if (place === 'local') return decision.classes & classRoute ? ['local_route'] : ['has_options', ...plain];
 
   if (optionFault) return [optionFault];
   const others = decision.classes || classOther;
@@ -115,12 +115,13 @@ export function expectReasons(
 }
 
 /** Bits of `classes`. */
+const classRoute = 1 << 0; // masked ones are among them
 const routerAlert = 1 << 3;
 const classOther = 1 << 6;
 /** The policies of strip0: timestamp, labels. */
 const neverStripped = (1 << 2) | (1 << 4);
-/** The defaults of a mesh port: timestamp, stream id. */
-const neverPassed = (1 << 2) | (1 << 5);
+/** The defaults of a mesh port: masked source routes, timestamp, stream id. */
+const neverPassed = classRoute | (1 << 2) | (1 << 5);
 
 /** What an edge port says of the addresses of a packet that is otherwise as `then`. */
 function guard(place: Place, packet: Buffer, then: readonly string[]): readonly string[] {

@@ -86,6 +86,7 @@ add counter ip lsr-agent chain-safe
 add chain ip lsr-agent from-edge
 add chain ip lsr-agent from-local
 add chain ip lsr-agent from-mesh
+add chain ip lsr-agent from-function
 add chain ip lsr-agent arriving { type filter hook prerouting priority -450; policy accept; }
 add chain ip lsr-agent leaving { type filter hook postrouting priority 1000; policy accept; }
 flush table ip lsr-agent

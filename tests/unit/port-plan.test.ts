@@ -19,6 +19,7 @@ const makeLink = (name: string, index: number, more: Partial<Link> = {}): Link =
   name,
   mtu: 1500,
   kind: 'ether',
+  mac: Buffer.alloc(6),
   master: null,
   addresses: [index],
   ...more,

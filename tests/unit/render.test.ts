@@ -95,9 +95,9 @@ test('the lab’s chain is on the wire what the drawing in the design says', (t)
 
 test('hops carry the node, the service they were named by, and the address', (t) => {
   t.deepEqual(pathOf(lab).hops, [
-    { node: 'fw', service: 'firewall', address: 0x0a000002, mtu: null },
-    { node: 'ids', service: 'inspection', address: 0x0a000003, mtu: null },
-    { node: 'gw', service: null, address: 0x0a000004, mtu: null },
+    { node: 'fw', service: 'firewall', address: 0x0a000002, function: null, mtu: null },
+    { node: 'ids', service: 'inspection', address: 0x0a000003, function: null, mtu: null },
+    { node: 'gw', service: null, address: 0x0a000004, function: null, mtu: null },
   ]);
 });
 

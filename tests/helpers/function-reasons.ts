@@ -1,0 +1,13 @@
+import type { DropReason, NoteReason, OutcomeReason } from '../../src/reasons.js';
+
+/** Those that only tests/bpf/functions.test.ts meets. */
+export const functionReasons: readonly (DropReason | NoteReason | OutcomeReason)[] = [
+  'copied',
+  'copy_failed',
+  'to_stack',
+  'to_device',
+  'tapped',
+  'no_function',
+  'wrong_function',
+  'tap_input',
+];
