@@ -14,7 +14,8 @@ import type { IcmpPolicy } from './agent-config.js';
 import { callApi } from './client.js';
 import { runCommand } from './lab-command.js';
 import { type LabProcess, startProcess, stopProcesses } from './lab-processes.js';
-import { buildTopology, labTopology, removeTopology, type Topology } from './lab-topology.js';
+import { buildTopology, labTopology, listInterfaces, removeTopology, type Topology } from './lab-topology.js';
+import { type PortRole, portRoles } from './role.js';
 
 /** A lab by name. The users' one is `lab`; tests take other names and so never meet it. */
 export interface Lab {
@@ -133,8 +134,7 @@ function configureAgent(lab: Lab, host: string, mesh: string, icmp?: IcmpPolicy)
   const folder = hostFolder(lab, host);
   mkdirSync(folder, { recursive: true });
   copyFileSync(mesh, `${folder}/mesh.yaml`);
-  const ports = Object.keys(lab.topology.hosts[host]?.addresses ?? {});
-  const roles = ports.map((name) => `${name}: ${name.startsWith('edge') ? 'edge' : 'mesh'}`);
+  const roles = listInterfaces(lab.topology, host).map((name) => `${name}: ${roleOf(name)}`);
   const lines = [
     `node: ${host}`,
     `mesh: ${folder}/mesh.yaml`,
@@ -146,6 +146,9 @@ function configureAgent(lab: Lab, host: string, mesh: string, icmp?: IcmpPolicy)
   ];
   writeFileSync(`${folder}/agent.yaml`, `${lines.join('\n')}\n`);
 }
+
+/** Interfaces of the lab are called after what is behind them. */
+const roleOf = (name: string): PortRole => portRoles.find((role) => name.startsWith(role)) ?? 'mesh';
 
 async function startWebServer(lab: Lab, signal?: AbortSignal): Promise<void> {
   if (!lab.topology.hosts.server) return;

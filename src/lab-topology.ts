@@ -136,7 +136,8 @@ function layCable(
   return `link add ${end(left, 1)} type veth peer ${end(right, 2)}`;
 }
 
-function listInterfaces(topology: Topology, host: string): string[] {
+/** Those that cables end at. */
+export function listInterfaces(topology: Topology, host: string): string[] {
   return topology.cables
     .flat()
     .map((end) => end.split(':'))
