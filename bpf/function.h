@@ -125,26 +125,12 @@ static __always_inline enum lsr_reason enter_stack(struct __sk_buff *skb, struct
 	return LSR_TO_STACK;
 }
 
-/* Out of the function's device: to its address as a router, or as a frame that a bridge will let pass. */
-LSR_STEP int enter_device(struct __sk_buff *skb, struct lsr_packet *packet,
-			  const struct lsr_options *options, const struct lsr_function *function,
-			  __be32 final)
+/* To the function's address as a router, or as a frame that a bridge will let pass. */
+static __always_inline enum lsr_reason send_to_device(struct __sk_buff *skb,
+						      const struct lsr_function *function)
 {
 	struct bpf_redir_neigh neighbour;
-	const struct lsr_interface *port;
-	enum lsr_reason reason;
 
-	if (!packet || !options || !function)
-		return LSR_DROP_SHORT;
-	port = find_interface(function->device);
-	if (!port || port->role != LSR_ROLE_FUNCTION)
-		return LSR_DROP_NO_FUNCTION;
-	if (measure(skb, packet) > port->mtu)
-		return refuse_size(packet, LSR_DROP_TOO_BIG,
-				   port->mtu - (packet->header - LSR_BASE_HEADER));
-	reason = mask_route(skb, packet, options, final);
-	if (reason)
-		return reason;
 	skb->tc_index = LSR_OWN_MARK;
 	if (!function->via) {
 		if (bpf_skb_store_bytes(skb, 0, function->macs, sizeof(function->macs), 0))
@@ -157,6 +143,26 @@ LSR_STEP int enter_device(struct __sk_buff *skb, struct lsr_packet *packet,
 	neighbour.ipv4_nh = function->via;
 	bpf_redirect_neigh(function->device, &neighbour, sizeof(neighbour), 0);
 	return LSR_TO_DEVICE;
+}
+
+/* Out of the function's device. */
+LSR_STEP int enter_device(struct __sk_buff *skb, struct lsr_packet *packet,
+			  const struct lsr_options *options, const struct lsr_function *function,
+			  __be32 final)
+{
+	const struct lsr_interface *port;
+	enum lsr_reason reason;
+
+	if (!packet || !options || !function)
+		return LSR_DROP_SHORT;
+	port = find_interface(function->device);
+	if (!port || port->role != LSR_ROLE_FUNCTION)
+		return LSR_DROP_NO_FUNCTION;
+	if (measure(skb, packet) > port->mtu)
+		return refuse_size(packet, LSR_DROP_TOO_BIG,
+				   port->mtu - (packet->header - LSR_BASE_HEADER));
+	reason = mask_route(skb, packet, options, final);
+	return reason ? reason : send_to_device(skb, function);
 }
 
 /*
@@ -202,6 +208,25 @@ LSR_STEP int finish_copy(struct __sk_buff *skb, struct lsr_packet *packet)
 	return LSR_TAPPED;
 }
 
+/* Gives a packet whose chain has ended here to a function that gets no options. */
+LSR_STEP int serve_plain(struct __sk_buff *skb, struct lsr_packet *packet)
+{
+	const struct lsr_function *function;
+	const struct lsr_interface *port;
+
+	if (!packet)
+		return LSR_DROP_SHORT;
+	function = find_function(packet->function);
+	if (!function)
+		return LSR_DROP_NO_FUNCTION;
+	port = find_interface(function->device);
+	if (!port || port->role != LSR_ROLE_FUNCTION)
+		return LSR_DROP_NO_FUNCTION;
+	if (measure(skb, packet) > port->mtu)
+		return refuse_size(packet, LSR_DROP_TOO_BIG, port->mtu);
+	return send_to_device(skb, function);
+}
+
 /*
  * Gives a packet that has arrived at its hop to the function there: an outcome, or a drop, or 0 where it
  * goes on at once.
@@ -222,6 +247,10 @@ LSR_STEP int serve(struct __sk_buff *skb, struct lsr_packet *packet,
 	case LSR_FUNCTION_TAP:
 		return copy_to_tap(skb, packet, function);
 	case LSR_FUNCTION_INLINE:
+		if (function->plain) { /* its chain ends here */
+			packet->function = hop->function;
+			return 0;
+		}
 		return enter_device(skb, packet, options, function, final);
 	case LSR_FUNCTION_STACK: /* at the last hop the stack gets the packet anyway */
 		return hop->next ? enter_stack(skb, packet, options, final) : 0;

@@ -221,6 +221,7 @@ LSR_STEP int end_chain(struct __sk_buff *skb, struct lsr_packet *packet,
 	reason = strip_options(skb, packet, destination);
 	if (reason)
 		return reason;
+	packet->onward = allowed->onward;
 	skb->tc_index = LSR_ENDED_MARK;
 	return LSR_ENDED;
 }

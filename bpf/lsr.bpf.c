@@ -118,10 +118,18 @@ static __always_inline enum lsr_reason enter_mesh(struct __sk_buff *skb, struct 
 	}
 	if (packet->header == LSR_BASE_HEADER)
 		return enter_plain(skb, packet, LSR_ORIGIN_MESH);
-	reason = walk_route(skb, packet);
-	if (reason == LSR_ENDED)
-		clamp_mss(skb, packet);
-	return reason;
+	return walk_route(skb, packet);
+}
+
+/* What becomes of a packet whose chain has ended here. */
+static __always_inline enum lsr_reason go_on(struct __sk_buff *skb, struct lsr_packet *packet)
+{
+	if (packet->onward)
+		return begin_segment(skb, packet);
+	if (packet->function)
+		return serve_plain(skb, packet);
+	clamp_mss(skb, packet);
+	return LSR_ENDED;
 }
 
 static __always_inline enum lsr_reason enter(struct __sk_buff *skb, struct lsr_packet *packet,
@@ -144,12 +152,14 @@ static __always_inline enum lsr_reason enter(struct __sk_buff *skb, struct lsr_p
 	case LSR_ROLE_EDGE:
 		return enter_edge(skb, packet, interface);
 	case LSR_ROLE_FUNCTION:
-		return leave_function(skb, packet);
+		reason = leave_function(skb, packet);
+		break;
 	case LSR_ROLE_TAP:
 		return LSR_DROP_TAP_INPUT;
 	default:
-		return enter_mesh(skb, packet);
+		reason = enter_mesh(skb, packet);
 	}
+	return reason == LSR_ENDED ? go_on(skb, packet) : reason;
 }
 
 /* A local socket may send Record Route, but the chains are ours to write. */

@@ -71,6 +71,7 @@ enum lsr_reason {
 	LSR_NOTE_EVENT_LOST,
 	LSR_NOTE_COPIED,      /* a copy went to a tap */
 	LSR_NOTE_COPY_FAILED, /* it should have; the packet itself went on */
+	LSR_NOTE_SEGMENT,     /* one segment of its chain ended here, and the next began */
 
 	/* outcomes */
 	LSR_PASSED,
@@ -365,8 +366,8 @@ struct lsr_function {
 	__u32 sample;        /* a copy of one packet in so many */
 	__u16 snap;          /* bytes of IPv4 in a copy, at most */
 	__u8 kind;           /* enum lsr_function_kind */
-	__u8 unused;
-	__u8 macs[12]; /* destination and source of frames for a bump in the wire */
+	__u8 plain;          /* it gets packets without options, at the end of a chain */
+	__u8 macs[12];       /* destination and source of frames for a bump in the wire */
 };
 
 /* `destinations`, an LPM trie: path, chain and destination -> chain. What is before the destination always counts. */
@@ -380,6 +381,7 @@ struct lsr_destination_key {
 struct lsr_destination {
 	__u32 chain;
 	__u32 generation;
+	__u32 onward; /* the chain that is its next segment, and begins here; 0 for none */
 };
 
 /* `flows` (ended here) and `deviations` (dropped here though addressed to this node). */

@@ -67,8 +67,10 @@ struct lsr_packet {
 	__u16 options; /* what this port does with options: see lsr_interface */
 	__u8 previous; /* enum lsr_previous_hop */
 	__u8 unused;
-	__u32 input; /* ifindex that routes are looked up for */
-	__u32 notes; /* bit n: count LSR_NOTE_… n beside the outcome */
+	__u32 input;    /* ifindex that routes are looked up for */
+	__u32 onward;   /* the chain that begins where its own has ended; 0 for none */
+	__u32 function; /* that gets it where its chain has ended; 0 for none */
+	__u32 notes;    /* bit n: count LSR_NOTE_… n beside the outcome */
 };
 
 static __always_inline bool is_fragment(const struct lsr_packet *packet)

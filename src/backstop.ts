@@ -1,5 +1,6 @@
 import { formatPrefix } from './address.js';
 import type { PortConfig } from './agent-config.js';
+import { deriveMesh, documentName } from './derive.js';
 import { LsrError } from './errors.js';
 import { hasPorts, parsePorts, protocolNumber, readRulePrefix, ruleOrigins, rulePriority } from './match.js';
 import { lookUp, type Mesh, type MeshRule, type Origin, onMissing, origins } from './mesh.js';
@@ -31,7 +32,7 @@ export interface Backstop {
 export function renderBackstop(meshes: readonly Mesh[], guarded: Guarded): Backstop | null {
   if (!meshes.some(({ chains }) => Object.values(chains).some((chain) => onMissing(chain) === 'drop')))
     return null;
-  const lines = meshes.flatMap((mesh) => listLines(mesh, guarded));
+  const lines = meshes.flatMap((mesh) => listLines(deriveMesh(mesh).mesh, guarded));
   const kept = meshes.length > 1 ? lines.filter(({ chain }) => chain !== null) : lines;
   const chains = [...new Set(kept.flatMap(({ chain }) => chain ?? []))].sort();
   if (chains.length === 0) return null;
@@ -134,7 +135,7 @@ function listLines(mesh: Mesh, { node, mtu }: Guarded): Line[] {
         origins: ruleOrigins(rule),
         match,
         rule: rule.name,
-        chain: drops ? rule.chain : null,
+        chain: drops ? documentName(rule.chain) : null,
       })),
     );
 }

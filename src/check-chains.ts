@@ -2,7 +2,7 @@ import { formatPrefix } from './address.js';
 import { type Finding, makePointer, quote, suggest } from './finding.js';
 import { enums } from './layout.js';
 import { ADDRESS_BYTES, OPTION_BYTES_MAX, ROUTE_HEAD_BYTES, TAG_BYTES } from './limits.js';
-import { lookUp, type Mesh, type MeshChain } from './mesh.js';
+import { lookUp, type Mesh, type MeshChain, readIntegrity } from './mesh.js';
 import { findOverlaps } from './overlap.js';
 import {
   describePath,
@@ -10,18 +10,17 @@ import {
   pathsOf,
   type RenderedChain,
   type RenderedPath,
-  readIntegrity,
   renderMesh,
   resolveHops,
 } from './render.js';
 
-/** Whether hops exist, stand once, and fit into an IPv4 header. */
+/** Whether hops exist and stand once, and whether a chain is what its words say. */
 export function checkChains(mesh: Mesh): Finding[] {
   return Object.entries(mesh.chains).flatMap(([name, chain]) => [
     ...checkHops(mesh, name, chain),
-    ...checkBudget(name, chain, readIntegrity(mesh, chain) !== 'off'),
     ...checkDuplicates(mesh, name, chain),
     ...checkEnd(mesh, name, chain),
+    ...checkReturn(mesh, name, chain),
   ]);
 }
 
@@ -66,10 +65,49 @@ function checkEnd(mesh: Mesh, name: string, { hops }: MeshChain): Finding[] {
   });
 }
 
+/** What the way back is made of: the networks whose answers take it, and the one edge where it ends. */
+function checkReturn(mesh: Mesh, name: string, chain: MeshChain): Finding[] {
+  if (chain.return !== 'symmetric') return [];
+  const last = lookUp(mesh.services, chain.hops.at(-1) ?? '');
+  const findings: Finding[] = [];
+  if (last?.function === 'inline' || last?.function === 'tap') {
+    const message = `service ${quote(chain.hops.at(-1) ?? '')} is the last hop of chain ${quote(name)}, and answers would begin behind it; put a node behind it, such as the one that leads to the destination`;
+    const pointer = makePointer('chains', name, 'hops', chain.hops.length - 1);
+    findings.push({ pointer, code: 'RETURN_END', message });
+  }
+  chain.hops.forEach((hop, index) => {
+    const { device, returnDevice = device, via, returnVia } = lookUp(mesh.services, hop) ?? {};
+    if (via === undefined || returnVia !== undefined || returnDevice === device) return;
+    const message = `chain ${quote(name)} comes back symmetrically, and enters service ${quote(hop)} by its returnDevice then; give the function's address there as "returnVia"`;
+    findings.push({ pointer: makePointer('chains', name, 'hops', index), code: 'RETURN_VIA', message });
+  });
+  const rules = mesh.rules.map((rule, index) => ({ rule, index })).filter(({ rule }) => rule.chain === name);
+  const edge = rules[0]?.rule.at[0];
+  for (const { rule, index } of rules) {
+    if (rule.at.some((node) => node !== edge)) {
+      const message = `chain ${quote(name)} comes back symmetrically, so it needs one edge: rule ${quote(rule.name)} is at ${rule.at.map(quote).join(' and ')}, and an answer could not tell which`;
+      findings.push({ pointer: makePointer('rules', index, 'at'), code: 'RETURN_EDGE', message });
+    }
+    const missing = (['source', 'destination'] as const).filter((field) => rule.match[field] === undefined);
+    if (missing.length > 0) {
+      const message = `chain ${quote(name)} comes back symmetrically, so rule ${quote(rule.name)} needs a ${missing.join(' and a ')}: answers are told by them, and "0.0.0.0/0" would be all`;
+      findings.push({ pointer: makePointer('rules', index, 'match'), code: 'RETURN_MATCH', message });
+    }
+  }
+  return findings;
+}
+
 function checkDuplicates(mesh: Mesh, name: string, chain: MeshChain): Finding[] {
   if (chain.duplicates !== 'drop' || readIntegrity(mesh, chain) !== 'off') return [];
   const message = `chain ${quote(name)} drops duplicates, and they are told by their tags: it needs "integrity: verify" or "require"`;
   return [{ pointer: makePointer('chains', name, 'duplicates'), code: 'DUPLICATES_UNTOLD', message }];
+}
+
+/** Whether chains fit into an IPv4 header, after all that could be cut was cut. */
+export function checkBudgets(mesh: Mesh): Finding[] {
+  return Object.entries(mesh.chains).flatMap(([name, chain]) =>
+    checkBudget(name, chain, readIntegrity(mesh, chain) !== 'off'),
+  );
 }
 
 function checkBudget(name: string, { hops, record = 0 }: MeshChain, tagged: boolean): Finding[] {
@@ -90,7 +128,8 @@ function checkBudget(name: string, { hops, record = 0 }: MeshChain, tagged: bool
     record > 0
       ? `hops and record together can be ${most}, here they are ${hops.length} + ${record}`
       : `there is room for ${most} hops, here are ${hops.length}`;
-  const message = `chain ${quote(name)} needs ${bytes} option bytes${sum}, and IPv4 has ${OPTION_BYTES_MAX}: ${limit}`;
+  const uncut = hops.length > 1 ? ', and no segment can end at a function of the stack' : '';
+  const message = `chain ${quote(name)} needs ${bytes} option bytes${sum}, and IPv4 has ${OPTION_BYTES_MAX}: ${limit}${uncut}`;
   return [{ pointer: makePointer('chains', name, 'hops'), code: 'CHAIN_TOO_LONG', message }];
 }
 

@@ -21,15 +21,14 @@ import { lookUp, type Mesh, type MeshRule } from './mesh.js';
 import { findOverlaps } from './overlap.js';
 import { resolveHops } from './render.js';
 
-/** Whether rules name what exists, look at what packets have, and leave no packet undecided between two. */
+/** Whether rules name what exists, and look at what packets have. */
 export function checkRules(mesh: Mesh): Finding[] {
   const findings = mesh.rules.flatMap((rule, index) => [
     ...checkNames(mesh, rule, index),
     ...(['source', 'destination'] as const).flatMap((field) => checkPrefix(rule, index, field)),
     ...(['sourcePorts', 'destinationPorts'] as const).flatMap((field) => checkPorts(rule, index, field)),
   ]);
-  const single = [...checkDuplicates(mesh.rules), ...findings];
-  return single.length > 0 ? single : checkOverlaps(mesh.rules);
+  return [...checkDuplicates(mesh.rules), ...findings];
 }
 
 function checkDuplicates(rules: readonly MeshRule[]): Finding[] {
@@ -111,7 +110,8 @@ interface Space {
   destinationPorts: PortRange[] | undefined;
 }
 
-function checkOverlaps(rules: readonly MeshRule[]): Finding[] {
+/** Whether rules leave a packet undecided between two. */
+export function checkOverlaps(rules: readonly MeshRule[]): Finding[] {
   const groups = new Map<number, Space[]>();
   rules.forEach((rule, index) => {
     const group = groups.get(rulePriority(rule));

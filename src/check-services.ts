@@ -36,6 +36,8 @@ const wordsFor = {
   device: ['inline', 'tap'],
   returnDevice: ['inline'],
   via: ['inline'],
+  returnVia: ['inline'],
+  options: ['inline'],
   snap: ['tap'],
   sample: ['tap'],
 } as const satisfies Partial<Record<keyof MeshService, readonly FunctionKind[]>>;
@@ -56,12 +58,16 @@ function checkWords(name: string, service: MeshService): Finding[] {
 }
 
 /** How packets get into an inline function: to its address, or through it as through a cable. */
-function checkWay(name: string, { function: kind, device, returnDevice, via }: MeshService): Finding[] {
+function checkWay(
+  name: string,
+  { function: kind, device, returnDevice, via, returnVia }: MeshService,
+): Finding[] {
   if (kind !== 'inline' || device === undefined) return [];
-  const address = via === undefined ? null : parseAddress(via);
-  if (via !== undefined && (address === null || !isUnicast(address))) {
-    const message = `via ${quote(via)} is no IPv4 address of a host`;
-    return [{ pointer: makePointer('services', name, 'via'), code: 'ADDRESS_INVALID', message }];
+  for (const [word, text] of Object.entries({ via, returnVia })) {
+    const address = text === undefined ? 0 : parseAddress(text);
+    if (text === undefined || (address !== null && isUnicast(address))) continue;
+    const message = `${word} ${quote(text)} is no IPv4 address of a host`;
+    return [{ pointer: makePointer('services', name, word), code: 'ADDRESS_INVALID', message }];
   }
   if (via === undefined && (returnDevice ?? device) === device) {
     const message =

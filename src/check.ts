@@ -1,14 +1,35 @@
 import { formatAddress, isLinkLocal, isUnicast, parseAddress } from './address.js';
-import { checkChains, checkPaths } from './check-chains.js';
-import { checkRules } from './check-rules.js';
+import { checkBudgets, checkChains, checkPaths } from './check-chains.js';
+import { checkOverlaps, checkRules } from './check-rules.js';
 import { checkServices } from './check-services.js';
-import { type Finding, makePointer, quote } from './finding.js';
+import { type DerivedMesh, deriveMesh, documentName } from './derive.js';
+import { type Finding, makePointer, quote, splitPointer } from './finding.js';
 import type { Mesh } from './mesh.js';
 
 /** What the schema cannot say: whether names exist, addresses are hosts', chains fit and rules decide. */
 export function checkMeaning(mesh: Mesh): Finding[] {
-  const findings = [...checkNodes(mesh), ...checkServices(mesh), ...checkChains(mesh), ...checkRules(mesh)];
-  return findings.length > 0 ? findings : checkPaths(mesh);
+  const named = [...checkNodes(mesh), ...checkServices(mesh), ...checkChains(mesh), ...checkRules(mesh)];
+  if (named.length > 0) return named;
+  const derived = deriveMesh(mesh);
+  const findings = [
+    ...checkBudgets(derived.mesh),
+    ...checkChains(derived.mesh),
+    ...checkRules(derived.mesh),
+    ...checkOverlaps(derived.mesh.rules),
+  ];
+  return (findings.length > 0 ? findings : checkPaths(mesh)).map((finding) => placeFinding(finding, derived));
+}
+
+/** What is wrong with something that follows from a chain or a rule is told of that. */
+function placeFinding(finding: Finding, { mesh, rules }: DerivedMesh): Finding {
+  const [kind = '', item = ''] = splitPointer(finding.pointer);
+  if (kind === 'chains' && documentName(item) !== item)
+    return { ...finding, pointer: makePointer('chains', documentName(item), 'hops') };
+  if (kind !== 'rules') return finding;
+  const { name = '' } = mesh.rules[Number(item)] ?? {};
+  const place = rules[Number(item)] ?? 0;
+  if (documentName(name) !== name) return { ...finding, pointer: makePointer('rules', place) };
+  return { ...finding, pointer: finding.pointer.replace(/^\/rules\/\d+/, `/rules/${place}`) };
 }
 
 function checkNodes(mesh: Mesh): Finding[] {

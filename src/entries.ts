@@ -7,6 +7,7 @@ import type { Mesh } from './mesh.js';
 import {
   type Binding,
   countTagBytes,
+  hashText,
   headerAt,
   pathsOf,
   type Rendered,
@@ -66,8 +67,8 @@ export interface Entries {
 
 /** Everything this host's data path needs of a mesh, as bytes. Pure. */
 export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version: Version): Entries {
-  const local = mesh.rules.filter((rule) => rule.at.includes(host.node));
-  const chains = rendered.chains.filter((chain) => local.some((rule) => rule.chain === chain.name));
+  const local = rendered.mesh.rules.filter((rule) => rule.at.includes(host.node));
+  const chains = rendered.chains.filter((chain) => chain.at.includes(host.node));
   // Also those that begin here: an ICMP error about one of their packets is translated back.
   const visited = rendered.paths.filter(
     (path) =>
@@ -76,7 +77,7 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
   );
   const ended = rendered.chains.filter((chain) => chain.path.hops.at(-1)?.node === host.node);
   const rules = renderRules(local, new Map(chains.map((chain) => [chain.name, chain.id])), version.set);
-  const edges = findEdges(mesh, rendered);
+  const edges = findEdges(mesh, rendered.chains);
   const ids = new Map(chains.map((chain) => [chain.path.id, chain.path]));
 
   return {
@@ -92,7 +93,7 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
           ),
         ),
       ),
-      functions: functionTable(mesh, host),
+      functions: functionTable(rendered.mesh, host),
       hops: makeTable(
         visited.flatMap((path) => hopEntries(path, edges.get(path.id) ?? 0, version.generation)),
       ),
@@ -191,16 +192,19 @@ function destinationEntry(
       number: path.binding === 'none' ? 0 : chain.number,
       destination: prefix.address,
     }),
-    encode('lsr_destination', { chain: chain.id, generation }),
+    encode('lsr_destination', {
+      chain: chain.id,
+      generation,
+      onward: chain.onward && chain.next !== null ? hashText(chain.next) : 0,
+    }),
   ];
 }
 
 /** Path -> the node where all chains that take it begin, as far as it is only one. */
-function findEdges(mesh: Mesh, rendered: Rendered): Map<number, Address> {
-  const paths = new Map(rendered.chains.map((chain) => [chain.name, pathsOf(chain)]));
+function findEdges(mesh: Mesh, chains: readonly RenderedChain[]): Map<number, Address> {
   const edges = new Map<number, Set<string>>();
-  for (const { at, chain } of mesh.rules) {
-    for (const { id } of paths.get(chain) ?? []) edges.set(id, new Set([...(edges.get(id) ?? []), ...at]));
+  for (const chain of chains) {
+    for (const { id } of pathsOf(chain)) edges.set(id, new Set([...(edges.get(id) ?? []), ...chain.at]));
   }
   const single = [...edges].filter(([, nodes]) => nodes.size === 1);
   return new Map(single.map(([path, [node = '']]) => [path, nodeAddress(mesh, node)]));

@@ -5,7 +5,7 @@ import { enums } from './layout.js';
 import type { FunctionKind, Mesh, MeshService } from './mesh.js';
 import { hashText, isServed } from './render.js';
 
-/** The functions of this host's services, by number. A device that is not there, or has another role, is 0: packets for it are dropped. */
+/** The functions of this host's services, by number; `mesh` has those of ways back too. A device that is not there, or has another role, is 0: packets for it are dropped. */
 export function functionTable(mesh: Mesh, host: Host): Table {
   const own = Object.entries(mesh.services ?? {}).filter(
     ([, service]) => isServed(service) && service.nodes.includes(host.node),
@@ -43,6 +43,7 @@ function describeFunction(service: MeshService, { ports }: Host): Partial<Struct
     via: parseAddress(via ?? '') ?? 0,
     snap,
     sample,
+    plain: service.options === 'stripped' ? 1 : 0,
     macs: Buffer.concat([back?.mac ?? noMac, out?.mac ?? noMac]),
   };
 }

@@ -69,8 +69,9 @@ export class MeshTables {
     const [intent] = this.#intents;
     if (!intent || !this.#entries || isDeepStrictEqual(host, this.#host)) return;
     const { mesh, rendered } = intent;
-    const named = { ...mesh, rules: pickRules(mesh.rules, host.node) };
-    const made = makeEntries(named, rendered, host, readState(this.#maps)).tables;
+    const rules = pickRules(rendered.mesh.rules, host.node);
+    const named = { ...rendered, mesh: { ...rendered.mesh, rules } };
+    const made = makeEntries(mesh, named, host, readState(this.#maps)).tables;
     for (const name of hostTables) {
       const { put } = diffTables(readTable(this.#maps[name]), made[name]);
       for (const [key, value] of put) this.#maps[name].put(key, value);

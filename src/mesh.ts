@@ -14,7 +14,7 @@ export type Origin = (typeof origins)[number];
 
 /** Words that the design has and this version has not; they are told apart from mistakes. */
 export const planned = {
-  values: { return: ['symmetric'] },
+  values: {},
   keys: ['cgroup', 'legs'],
 } as const;
 
@@ -71,6 +71,15 @@ const Service = Type.Object(
     returnDevice: Type.Optional(Device),
     via: Type.Optional(
       Type.String({ description: 'inline: the function’s IPv4 address on `device`, where it is a router' }),
+    ),
+    returnVia: Type.Optional(
+      Type.String({ description: 'its address on `returnDevice`, for the way back of symmetric chains' }),
+    ),
+    options: Type.Optional(
+      words(
+        ['kept', 'stripped'],
+        'inline; stripped: the function would lose IPv4 options, so it gets packets without, and what comes back is classified anew; default kept',
+      ),
     ),
     snap: Type.Optional(
       Type.Integer({
@@ -133,7 +142,12 @@ const Chain = Type.Object(
         'drop: packets of the chain’s rules never leave a host of these rules un-chained, also without programs or tables; default bypass',
       ),
     ),
-    return: Type.Optional(words(['direct'], 'direct: answers take the routing table’s way')),
+    return: Type.Optional(
+      words(
+        ['direct', 'symmetric'],
+        'direct: answers take the routing table’s way (default); symmetric: the same hops back, at the same replicas',
+      ),
+    ),
   },
   { ...closed, title: 'chain' },
 );
@@ -199,6 +213,11 @@ export function onMissing({
   onMissing = security ? 'drop' : 'bypass',
 }: MeshChain): 'drop' | 'bypass' {
   return onMissing;
+}
+
+/** What a chain does about integrity, by its own word or the mesh's. */
+export function readIntegrity(mesh: Mesh, chain: MeshChain): 'off' | 'verify' | 'require' {
+  return chain.integrity ?? mesh.integrity ?? 'off';
 }
 
 /** What a record has under a name; a name like `constructor` finds nothing by accident. */

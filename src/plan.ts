@@ -90,13 +90,14 @@ export interface Plan {
 /** What happens to one packet. Throws USAGE for one that cannot be. */
 export function planPacket(mesh: Mesh, request: PlanRequest): Plan {
   const packet = readPacket(mesh, request);
-  const rule = matchRule(mesh, packet);
-  const chain = rule && renderMesh(mesh).chains.find(({ name }) => name === rule.chain);
+  const { mesh: derived, chains } = renderMesh(mesh);
+  const rule = matchRule(derived, packet);
+  const chain = rule && chains.find(({ name }) => name === rule.chain);
   const path = chain?.path ?? null;
   const overhead = path?.options.length ?? 0;
   const mtu = Math.min(ETHERNET_MTU, path?.mtu ?? ETHERNET_MTU);
   const at = packet.at ?? rule?.at[0] ?? null;
-  const missed = rule ? { reason: null, nearest: null } : explainMiss(mesh, packet);
+  const missed = rule ? { reason: null, nearest: null } : explainMiss(derived, packet);
   return {
     packet: describePacket(packet),
     at,

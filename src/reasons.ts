@@ -94,6 +94,10 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
       'a tap did not get its copy, and the packet went on: its interface is away, down, or no `tap` in agent.yaml',
     advice: '`lsr-agent status` shows the interfaces of this host; compare with `device` of the service',
   },
+  segment: {
+    meaning: 'one segment of a long chain ended here, and the next began',
+    advice: '',
+  },
   short: {
     meaning: 'the frame ends inside its headers',
     advice: 'find the sender; tcpdump -e on this interface shows its MAC address',

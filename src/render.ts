@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto';
 import { type Address, formatAddress, type Prefix, parseAddress } from './address.js';
+import { type Derivation, deriveMesh } from './derive.js';
 import { LsrError } from './errors.js';
 import { enums } from './layout.js';
 import { ADDRESS_BYTES, OPTION_BYTES_MAX, ROUTE_HEAD_BYTES, TAG_BYTES } from './limits.js';
 import { readRulePrefix } from './match.js';
-import { lookUp, type Mesh, type MeshChain, type MeshService } from './mesh.js';
+import { lookUp, type Mesh, type MeshChain, type MeshRule, type MeshService, readIntegrity } from './mesh.js';
+import { countOptionBytes, countRecordBytes } from './option-bytes.js';
 
 export interface Hop {
   node: string;
@@ -40,7 +42,7 @@ export interface RenderedPath {
   destinationOffset: number;
 }
 
-export interface RenderedChain {
+export interface RenderedChain extends Derivation {
   name: string;
   /** From the name. Never 0. */
   id: number;
@@ -56,6 +58,8 @@ export interface RenderedChain {
 }
 
 export interface Rendered {
+  /** The document with what follows from it: see deriveMesh(). */
+  mesh: Mesh;
   chains: RenderedChain[];
   /** Distinct ones. */
   paths: RenderedPath[];
@@ -63,10 +67,10 @@ export interface Rendered {
 
 const optionTypes = { end: 0, recordRoute: 7, loose: 131, strict: 137, integrity: 158 } as const;
 
-/** What travels on the wire for each chain of a checked mesh. */
-export function renderMesh(mesh: Mesh): Rendered {
+/** What travels on the wire for each chain of a checked mesh, and of those that follow from it. */
+export function renderMesh(document: Mesh): Rendered {
+  const { mesh, chains: derivations } = deriveMesh(document);
   const paths = new Map<string, RenderedPath>();
-  const destinations = groupDestinations(mesh);
   const numbers = numberChains(mesh);
   const share = (rendered: RenderedPath): RenderedPath => {
     const text = describePath(rendered);
@@ -77,17 +81,20 @@ export function renderMesh(mesh: Mesh): Rendered {
   const chains = Object.entries(mesh.chains).map(([name, chain]): RenderedChain => {
     const { fragments = 'chain', binding = 'ports' } = chain;
     const mode = readIntegrity(mesh, chain);
+    const derivation = derivations.get(name);
+    if (!derivation) throw new LsrError('INTERNAL', `chain ${name} follows from none`);
     return {
+      ...derivation,
       name,
       id: hashText(name),
       number: numbers.get(name) ?? 0,
       path: share(renderPath(mesh, chain, mode === 'off' ? 'none' : binding)),
       untagged: mode === 'verify' ? share(renderPath(mesh, chain, 'none')) : null,
       fragments,
-      destinations: destinations.get(name) ?? [],
+      destinations: listDestinations(derivation.takenBy),
     };
   });
-  return { chains, paths: [...paths.values()] };
+  return { mesh, chains, paths: [...paths.values()] };
 }
 
 /**
@@ -106,11 +113,6 @@ export function headerAt(
   const after = path.hops.slice(position).map(({ address }) => address);
   const options = encodeOptions(path, position, [...before, ...after, destination], before);
   return { destination: hop.address, options };
-}
-
-/** What a chain does about integrity, by its own word or the mesh's. */
-export function readIntegrity(mesh: Mesh, chain: MeshChain): 'off' | 'verify' | 'require' {
-  return chain.integrity ?? mesh.integrity ?? 'off';
 }
 
 /** Packets of which path a chain takes: with its tag, and without where that is allowed. */
@@ -151,15 +153,6 @@ export function resolveHops(mesh: Mesh, chain: MeshChain): (Hop | null)[] {
 /** Whether packets leave the way of a transit hop for this service. */
 export const isServed = ({ function: kind }: MeshService): boolean =>
   kind === 'stack' || kind === 'inline' || kind === 'tap';
-
-/** Bytes of options for a path, padding included. */
-export function countOptionBytes(hops: number, record: number, tagged = false): number {
-  const bytes = (tagged ? TAG_BYTES : 0) + ROUTE_HEAD_BYTES + ADDRESS_BYTES * hops + countRecordBytes(record);
-  return Math.ceil(bytes / 4) * 4; // IHL counts words of 4 bytes
-}
-
-const countRecordBytes = (slots: number): number =>
-  slots > 0 ? ROUTE_HEAD_BYTES + ADDRESS_BYTES * slots : 0;
 
 /** What tells paths apart: how they look on the wire, and what is done with their packets. */
 export function describePath(path: PathShape): string {
@@ -245,12 +238,7 @@ function writeRoute(
   return at + length;
 }
 
-function groupDestinations(mesh: Mesh): Map<string, Prefix[]> {
-  const groups = new Map<string, Map<string, Prefix>>();
-  for (const { chain, match } of mesh.rules) {
-    const group = groups.get(chain) ?? new Map<string, Prefix>();
-    const prefix = readRulePrefix(match.destination);
-    groups.set(chain, group.set(`${prefix.address}/${prefix.length}`, prefix));
-  }
-  return new Map([...groups].map(([chain, prefixes]) => [chain, [...prefixes.values()]]));
+function listDestinations(rules: readonly MeshRule[]): Prefix[] {
+  const prefixes = rules.map(({ match }) => readRulePrefix(match.destination));
+  return [...new Map(prefixes.map((prefix) => [`${prefix.address}/${prefix.length}`, prefix])).values()];
 }

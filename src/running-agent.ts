@@ -195,7 +195,7 @@ export class RunningAgent implements Agent {
     const applied = this.#applied;
     if (!applied) return [];
     const packets = this.#parts.store.sumPackets();
-    return renderMesh(applied.document).chains.map(({ name, id, path, destinations }) => ({
+    return renderMesh(applied.document).chains.map(({ name, id, path, destinations, takenBy }) => ({
       name,
       id,
       mode: path.mode,
@@ -203,7 +203,7 @@ export class RunningAgent implements Agent {
       record: path.record,
       overhead: path.options.length,
       destinations: destinations.map(formatPrefix),
-      rules: applied.document.rules.filter((rule) => rule.chain === name).map((rule) => rule.name),
+      rules: takenBy.map((rule) => rule.name),
       packets: packets.get(name) ?? 0,
     }));
   }

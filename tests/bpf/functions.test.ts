@@ -38,6 +38,7 @@ const nodes = {
   fw: { address: '10.0.0.2' },
   ids: { address: '10.0.0.3' },
   gw: { address: '10.0.0.4' },
+  ...Object.fromEntries([...'abcdefghij'].map((name, i) => [name, { address: `10.4.0.${i + 1}` }])),
 };
 
 const mesh: Mesh = {
@@ -54,6 +55,7 @@ const mesh: Mesh = {
     lost: { nodes: ['fw'], function: 'inline', device: 'away0', via: '10.3.0.9' },
     misplaced: { nodes: ['fw'], function: 'inline', device: 'edge0', via: '10.1.0.9' },
     proxy: { nodes: ['fw'], function: 'terminate' },
+    lossy: { nodes: ['fw'], function: 'inline', device: 'fn0', returnDevice: 'fn1', options: 'stripped' },
   },
   chains: {
     stack: { hops: ['stack', 'ids', 'gw'], record: 2 },
@@ -71,10 +73,14 @@ const mesh: Mesh = {
     misplaced: { hops: ['misplaced', 'gw', 'ids'], record: 2 },
     proxy: { hops: ['edge', 'ids', 'proxy'] },
     onward: { hops: ['gw'], record: 1 },
+    long: { hops: ['a', 'b', 'c', 'd', 'e', 'fw', 'ids', 'f', 'g', 'h', 'i', 'j'] },
+    lossy: { hops: ['edge', 'lossy', 'ids', 'gw'], record: 3 },
   },
   rules: [
     ...['stack', 'stackStrict', 'bump', 'router', 'tap', 'snapTap', 'rareTap'].map(toServer),
     ...['lostTap', 'lost', 'misplaced', 'stackLast', 'bumpLast', 'tapLast', 'proxy'].map(toServer),
+    toServer('long', 20),
+    { name: 'lossy', at: ['edge'], match: { destination: '10.9.0.77/32' }, chain: 'lossy', priority: 21 },
     {
       name: 'onward',
       at: ['fw'],
@@ -122,6 +128,7 @@ test.before(async () => {
     { name: 'tap0', role: 'tap' },
   ]);
   ip('neigh', 'replace', '10.3.0.9', 'lladdr', '02:00:00:00:03:09', 'dev', 'way0', 'nud', 'permanent');
+  ip('route', 'add', '10.4.0.0/24', 'via', '10.0.0.1');
   for (const scope of ['all', 'mesh0']) sysctl(`net.ipv4.conf.${scope}.send_redirects=0`);
   for (const scope of ['all', 'default', 'mesh0', 'fn1']) sysctl(`net.ipv4.conf.${scope}.rp_filter=0`);
   applyMesh(bed, mesh, 'fw');
@@ -374,6 +381,47 @@ test.serial("a router's error about a packet that a function had is translated, 
   const length = Buffer.from(quoted.options ?? []).length;
   t.is(hex(frame), bytesOf(error({ source: client, destination: server, ttl: 60 }, 1400 - length)));
 });
+
+test.serial('a segment of a long chain ends, and the next begins at once', (t) => {
+  const { seen, counted } = exchange('mesh0', chained('long', 6), { mesh0: 1 });
+  t.is(hex(seen.mesh0?.[0]), bytesOf(chained('long/2', 1, { ttl: 63 })));
+  t.is(toMac(seen.mesh0?.[0]), viaIds);
+  t.deepEqual(counted, {
+    'mesh0 ingress': { received: 1, imposed: 1, segment: 1 },
+    'mesh0 egress': { received: 1, own: 1 },
+  });
+});
+
+test.serial('dropped: a packet whose next segment is in no table', (t) => {
+  const { chains } = bed.datapath.maps;
+  const { keys, values } = chains.entries();
+  chains.deleteBatch(keys);
+  const { counted } = exchange('mesh0', chained('long', 6), { mesh0: 0 });
+  chains.putBatch(keys, values);
+  t.deepEqual(counted, { 'mesh0 ingress': { received: 1, no_chain: 1 } });
+});
+
+test.serial(
+  'a function that would lose options gets none, and what comes back takes the rest of the chain',
+  (t) => {
+    const to77 = (packet: Ipv4): Ipv4 => {
+      const bytes = Buffer.from(packet.options ?? []);
+      address('10.9.0.77').copy(bytes, (bytes[1] ?? 0) - 4);
+      return { ...packet, options: bytes };
+    };
+    const plain = { source: client, destination: '10.9.0.77' };
+    const out = exchange('mesh0', to77(chained('lossy', 2)), { fn0: 1 });
+    t.is(hex(out.seen.fn0?.[0]), bytesOf(plain));
+    t.is(toMac(out.seen.fn0?.[0]), macOf('fn1'));
+    t.deepEqual(out.counted['mesh0 ingress'], { received: 1, to_device: 1 });
+    const back = exchange('fn1', plain, { mesh0: 1 });
+    t.is(hex(back.seen.mesh0?.[0]), bytesOf(to77(chained('lossy/2', 1, { ttl: 63 }))));
+    t.deepEqual(back.counted, {
+      'fn1 ingress': { received: 1, passed: 1 },
+      'mesh0 egress': { received: 2, imposed: 1, own: 1 },
+    });
+  },
+);
 
 interface Refusal {
   title: string;

@@ -7,6 +7,7 @@ export const functionReasons: readonly (DropReason | NoteReason | OutcomeReason)
   'to_stack',
   'to_device',
   'tapped',
+  'segment',
   'no_function',
   'wrong_function',
   'tap_input',

@@ -8,7 +8,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { agentHosts } from '../../src/lab-standing.js';
 import { labTopology, type Topology } from '../../src/lab-topology.js';
-import { countOptionBytes } from '../../src/render.js';
+import { countOptionBytes } from '../../src/option-bytes.js';
 import { type Chains, countLosses, putInForce } from './chains.js';
 import {
   carryStream,
