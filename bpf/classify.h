@@ -3,7 +3,7 @@
 #ifndef LSR_CLASSIFY_H
 #define LSR_CLASSIFY_H
 
-#include "port.h"
+#include "flow.h"
 
 static __always_inline bool has_ports(const struct lsr_packet *packet)
 {
@@ -87,9 +87,36 @@ static long try_tuple(__u32 step, struct lsr_search *search)
 	return 0;
 }
 
+/* Reads the chain as the set in force has it, with the path that a packet with these fields takes. */
+LSR_STEP int read_chain(const struct lsr_fields *fields, __u32 number, struct lsr_chain *chain)
+{
+	struct lsr_chain_key key = {.chain = number};
+	const struct lsr_choice *choice;
+	const struct lsr_state *current;
+	const struct lsr_chain *found;
+	__u32 zero = 0, slot;
+
+	current = bpf_map_lookup_elem(&state, &zero);
+	if (!fields || !chain || !current)
+		return LSR_DROP_NO_CHAIN;
+	key.set = current->set;
+	found = bpf_map_lookup_elem(&chains, &key);
+	if (!found)
+		return LSR_DROP_NO_CHAIN;
+	*chain = *found;
+	if (chain->several) {
+		choice = bpf_map_lookup_elem(&choices, &key);
+		slot = opaque(hash_flow(fields) >> LSR_SLOT_SHIFT);
+		if (!choice || slot >= LSR_SLOTS)
+			return LSR_DROP_NO_CHAIN;
+		chain->path = choice->path[slot];
+	}
+	return chain->path ? 0 : LSR_DROP_UNAVAILABLE;
+}
+
 /*
- * Finds the chain for these fields by the first rule that holds: LSR_PASSED without a rule,
- * LSR_DROP_NO_CHAIN where the rule's chain is not in the tables, else 0 and `chain`.
+ * Finds the chain for these fields by the first rule that holds, and their path: LSR_PASSED without a rule, else 0, or
+ * a drop where the rule's chain is not in the tables or none of its paths is up.
  */
 LSR_STEP int choose_chain(const struct lsr_fields *fields, __u32 with_ports,
 			  struct lsr_chain *chain)
@@ -99,8 +126,6 @@ LSR_STEP int choose_chain(const struct lsr_fields *fields, __u32 with_ports,
 		.with_ports = with_ports,
 	};
 	const struct lsr_state *current;
-	const struct lsr_chain *found;
-	struct lsr_chain_key key;
 	__u32 zero = 0;
 
 	current = bpf_map_lookup_elem(&state, &zero);
@@ -108,15 +133,7 @@ LSR_STEP int choose_chain(const struct lsr_fields *fields, __u32 with_ports,
 		return LSR_PASSED;
 	search.set = current->set;
 	bpf_loop(current->tuples, try_tuple, &search, 0);
-	if (!search.found)
-		return LSR_PASSED;
-	key.chain = search.chain;
-	key.set = current->set;
-	found = bpf_map_lookup_elem(&chains, &key);
-	if (!found)
-		return LSR_DROP_NO_CHAIN;
-	*chain = *found;
-	return 0;
+	return search.found ? read_chain(fields, search.chain, chain) : LSR_PASSED;
 }
 
 #endif

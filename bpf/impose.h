@@ -114,21 +114,17 @@ LSR_STEP int impose(struct __sk_buff *skb, struct lsr_packet *packet, __u32 numb
 /* Sends a packet whose segment of a chain has ended here down the next one. */
 LSR_STEP int begin_segment(struct __sk_buff *skb, struct lsr_packet *packet)
 {
-	const struct lsr_state *current;
-	const struct lsr_chain *chain;
-	struct lsr_chain_key key = {};
+	struct lsr_fields fields = {};
+	struct lsr_chain chain = {};
 	enum lsr_reason reason;
-	__u32 zero = 0;
 
-	current = bpf_map_lookup_elem(&state, &zero);
-	if (!packet || !current)
-		return LSR_DROP_NO_CHAIN;
-	key.chain = packet->onward;
-	key.set = current->set;
-	chain = bpf_map_lookup_elem(&chains, &key);
-	if (!chain)
-		return LSR_DROP_NO_CHAIN;
-	reason = impose(skb, packet, chain->path, chain->number);
+	if (!packet)
+		return LSR_DROP_SHORT;
+	read_fields(skb, packet, &fields);
+	reason = read_chain(&fields, packet->onward, &chain);
+	if (reason)
+		return reason;
+	reason = impose(skb, packet, chain.path, chain.number);
 	if (reason == LSR_IMPOSED)
 		note(packet, LSR_NOTE_SEGMENT);
 	return reason;

@@ -19,14 +19,15 @@ enum lsr_limits {
 	LSR_INTERFACES_MAX = 64, /* managed interfaces of one agent */
 	LSR_NAME_MAX = 16,       /* IFNAMSIZ, include/uapi/linux/if.h */
 	LSR_QUOTE_MAX = 512, /* bytes; the error as a whole is at most 576 (RFC 1812 §4.3.2.3) */
-	LSR_ICMP_PER_SECOND = 1000,   /* errors, on each CPU; as net.ipv4.icmp_msgs_per_sec */
-	LSR_ICMP_BURST = 50,          /* as net.ipv4.icmp_msgs_burst */
-	LSR_KEYS = 4,                 /* previous, current, next, and one to spare */
-	LSR_TAG_LENGTH = 12,          /* bytes of the integrity option */
-	LSR_CHAIN_MAX = 0x3fff,       /* the number of a chain in the integrity option */
-	LSR_EPOCH_NS = 2000000000,    /* a tag holds in its epoch and in the next */
-	LSR_LAG_NS = 500000000,       /* how far clocks may differ without a loss */
-	LSR_SEEN_MAX = 65536,         /* packets that a hop remembers, where it takes none twice */
+	LSR_ICMP_PER_SECOND = 1000, /* errors, on each CPU; as net.ipv4.icmp_msgs_per_sec */
+	LSR_ICMP_BURST = 50,        /* as net.ipv4.icmp_msgs_burst */
+	LSR_KEYS = 4,               /* previous, current, next, and one to spare */
+	LSR_TAG_LENGTH = 12,        /* bytes of the integrity option */
+	LSR_CHAIN_MAX = 0x3fff,     /* the number of a chain in the integrity option */
+	LSR_EPOCH_NS = 2000000000,  /* a tag holds in its epoch and in the next */
+	LSR_LAG_NS = 500000000,     /* how far clocks may differ without a loss */
+	LSR_SEEN_MAX = 65536,       /* packets that a hop remembers, where it takes none twice */
+	LSR_SLOTS = 512, /* of a chain with several paths; a flow falls into one of them */
 	LSR_SAMPLES_PER_SECOND = 100, /* of drops, on each CPU; see sample_drop() */
 	LSR_SAMPLES_BURST = 50,
 };
@@ -128,6 +129,7 @@ enum lsr_reason {
 	LSR_DROP_DESTINATION,
 	LSR_DROP_TTL,
 	LSR_DROP_NO_CHAIN,
+	LSR_DROP_UNAVAILABLE,
 	LSR_DROP_FRAGMENT,
 	LSR_DROP_HAS_OPTIONS,
 	LSR_DROP_NO_KEY,
@@ -279,11 +281,16 @@ struct lsr_chain_key {
 };
 
 struct lsr_chain {
-	__u32 path;
+	__u32 path; /* 0 where it has several */
 	__u32 generation;
 	__u16 number;   /* in the integrity option, 1…LSR_CHAIN_MAX */
 	__u8 fragments; /* enum lsr_fragments */
-	__u8 unused;
+	__u8 several;   /* its paths are in `choices` */
+};
+
+/* `choices`: set and chain -> the path for each slot that a flow can fall into; 0 where none is up. */
+struct lsr_choice {
+	__u32 path[LSR_SLOTS];
 };
 
 /* What the tag of a packet covers beside its path, its addresses and its protocol. */

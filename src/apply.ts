@@ -74,7 +74,9 @@ export function isInForce(maps: Maps, entries: Entries, present: State): boolean
     present.tuples === entries.tuples &&
     tableNames.every((name) => {
       const { change } = compare(maps[name], name, entries.tables[name], present.set);
-      return change.put.length === 0 && (name !== 'rules' || change.remove.length === 0);
+      return (
+        change.put.length === 0 && ((name !== 'rules' && name !== 'choices') || change.remove.length === 0)
+      );
     })
   );
 }
@@ -86,8 +88,9 @@ export function sweepEntries(maps: Maps, entries: Entries): void {
   }
 }
 
-/** Rules, chains and tuples exist twice: a set in force, and one that is written. */
-const isDoubled = (name: TableName): boolean => name === 'rules' || name === 'chains' || name === 'tuples';
+/** Rules, chains, their choices and tuples exist twice: a set in force, and one that is written. */
+const isDoubled = (name: TableName): boolean => doubled.includes(name);
+const doubled: readonly TableName[] = ['rules', 'chains', 'choices', 'tuples'];
 
 function compare(map: BpfMap, name: TableName, wanted: Table, set: 0 | 1): { change: Change; size: number } {
   const present = readTable(map);
@@ -102,7 +105,7 @@ function keepSet(table: Table, name: TableName, set: 0 | 1): void {
 
 function setOf(key: Buffer, name: TableName): number {
   if (name === 'rules') return Math.floor(decode('lsr_fields', key).tuple / enums.lsr_limits.LSR_TUPLES_MAX);
-  if (name === 'chains') return decode('lsr_chain_key', key).set;
+  if (name === 'chains' || name === 'choices') return decode('lsr_chain_key', key).set;
   return Math.floor(decodeIndex(key) / enums.lsr_limits.LSR_TUPLES_MAX);
 }
 

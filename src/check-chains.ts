@@ -1,18 +1,19 @@
 import { formatPrefix } from './address.js';
+import { listNodes } from './derive.js';
 import { type Finding, makePointer, quote, suggest } from './finding.js';
 import { enums } from './layout.js';
-import { ADDRESS_BYTES, OPTION_BYTES_MAX, ROUTE_HEAD_BYTES, TAG_BYTES } from './limits.js';
+import {
+  ADDRESS_BYTES,
+  OPTION_BYTES_MAX,
+  PATHS_RENDERED_MAX,
+  ROUTE_HEAD_BYTES,
+  TAG_BYTES,
+} from './limits.js';
 import { lookUp, type Mesh, type MeshChain, readIntegrity } from './mesh.js';
 import { findOverlaps } from './overlap.js';
-import {
-  describePath,
-  describeRoute,
-  pathsOf,
-  type RenderedChain,
-  type RenderedPath,
-  renderMesh,
-  resolveHops,
-} from './render.js';
+import { describePath, describeRoute, type RenderedPath } from './path.js';
+import { pathsOf, type RenderedChain, renderMesh } from './render.js';
+import { countWays } from './ways.js';
 
 /** Whether hops exist and stand once, and whether a chain is what its words say. */
 export function checkChains(mesh: Mesh): Finding[] {
@@ -21,6 +22,8 @@ export function checkChains(mesh: Mesh): Finding[] {
     ...checkDuplicates(mesh, name, chain),
     ...checkEnd(mesh, name, chain),
     ...checkReturn(mesh, name, chain),
+    ...checkSkips(mesh, name, chain),
+    ...checkSize(mesh, name, chain),
   ]);
 }
 
@@ -33,28 +36,49 @@ export function checkPaths(mesh: Mesh): Finding[] {
 
 function checkHops(mesh: Mesh, name: string, chain: MeshChain): Finding[] {
   const first = new Map<string, string>();
-  const hops = resolveHops(mesh, chain);
   return chain.hops.flatMap((word, index): Finding[] => {
     const pointer = makePointer('chains', name, 'hops', index);
-    const service = lookUp(mesh.services, word);
-    if (!service && !lookUp(mesh.nodes, word)) {
+    if (!lookUp(mesh.services, word) && !lookUp(mesh.nodes, word)) {
       const names = [...Object.keys(mesh.nodes), ...Object.keys(mesh.services ?? {})];
       const message = `hop ${quote(word)} of chain ${quote(name)} is no node and no service${suggest(word, names)}`;
       return [{ pointer, code: 'HOP_UNKNOWN', message }];
     }
-    const node = hops[index]?.node ?? service?.nodes[0] ?? word;
-    const before = first.get(node);
-    if (before === undefined) {
-      first.set(node, word);
+    const nodes = [...new Set(listNodes(mesh, word))];
+    const twice = nodes.find((node) => first.has(node));
+    if (twice === undefined) {
+      for (const node of nodes) first.set(node, word);
       return [];
     }
-    const twice =
+    const before = first.get(twice);
+    const what =
       before === word
         ? `${quote(word)} twice`
-        : `node ${quote(node)} as ${quote(before)} and as ${quote(word)}`;
-    const message = `chain ${quote(name)} visits ${twice}; a source route can name a node once`;
+        : `node ${quote(twice)} as ${quote(before)} and as ${quote(word)}`;
+    const message = `chain ${quote(name)} visits ${what}; a source route can name a node once`;
     return [{ pointer, code: 'HOP_REPEATED', message }];
   });
+}
+
+/** What may be left out of a chain when it is away. */
+function checkSkips(mesh: Mesh, name: string, chain: MeshChain): Finding[] {
+  return chain.hops.flatMap((word, index): Finding[] => {
+    if (lookUp(mesh.services, word)?.unavailable !== 'skip') return [];
+    const pointer = makePointer('chains', name, 'hops', index);
+    if (chain.security) {
+      const message = `chain ${quote(name)} is for security, and service ${quote(word)} may be skipped; make it "unavailable: drop" or "alternate"`;
+      return [{ pointer, code: 'SKIP_SECURITY', message }];
+    }
+    if (index < chain.hops.length - 1) return [];
+    const message = `chain ${quote(name)} ends at service ${quote(word)}, which may be skipped; what ends a chain, or a segment of it, cannot be`;
+    return [{ pointer, code: 'SKIP_END', message }];
+  });
+}
+
+function checkSize(mesh: Mesh, name: string, chain: MeshChain): Finding[] {
+  const count = countWays(mesh, chain);
+  if (count <= PATHS_RENDERED_MAX) return [];
+  const message = `chain ${quote(name)} has up to ${count} paths with those for services that are away, and at most ${PATHS_RENDERED_MAX} are rendered; give it fewer "paths", or fewer services that may be skipped or replaced`;
+  return [{ pointer: makePointer('chains', name), code: 'PATHS_TOO_MANY', message, part: 'key' }];
 }
 
 function checkEnd(mesh: Mesh, name: string, { hops }: MeshChain): Finding[] {
@@ -144,19 +168,21 @@ function checkNumbers(chains: readonly RenderedChain[]): Finding[] {
 function checkIds(chains: readonly RenderedChain[]): Finding[] {
   const names = new Map<number, string>();
   const paths = new Map<number, { name: string; text: string }>();
-  return chains.flatMap(({ name, id, path }): Finding[] => {
-    const text = describePath(path);
-    const sameId = names.get(id);
-    const samePath = paths.get(path.id);
-    names.set(id, name);
-    paths.set(path.id, { name, text });
+  return chains.flatMap((chain): Finding[] => {
+    const { name, id } = chain;
     const at = { pointer: makePointer('chains', name), code: 'ID_COLLISION', part: 'key' } as const;
+    const sameId = names.get(id);
+    names.set(id, name);
     if (sameId !== undefined) {
       const message = `the chain names ${quote(sameId)} and ${quote(name)} have the same number in the data path (${id}); rename one`;
       return [{ ...at, message }];
     }
-    if (samePath && samePath.text !== text) {
-      const message = `the paths of chains ${quote(samePath.name)} and ${quote(name)} have the same number in the data path (${path.id}); change "record" of one`;
+    for (const path of pathsOf(chain)) {
+      const text = describePath(path);
+      const same = paths.get(path.id);
+      paths.set(path.id, { name, text });
+      if (!same || same.text === text) continue;
+      const message = `the paths of chains ${quote(same.name)} and ${quote(name)} have the same number in the data path (${path.id}); change "record" of one`;
       return [{ ...at, message }];
     }
     return [];
@@ -190,13 +216,14 @@ function checkRoutes(chains: readonly RenderedChain[]): Finding[] {
 function groupByPath(chains: readonly RenderedChain[]): RenderedChain[][] {
   const groups = new Map<number, RenderedChain[]>();
   for (const chain of chains) {
-    const untagged = pathsOf(chain).find(({ binding }) => binding === 'none');
-    if (!untagged) continue; // told apart by the number in the integrity option
-    const group = groups.get(untagged.id);
-    if (group) group.push(chain);
-    else groups.set(untagged.id, [chain]);
+    for (const { id, binding } of pathsOf(chain)) {
+      if (binding !== 'none') continue; // told apart by the number in the integrity option
+      const group = groups.get(id);
+      if (group) group.push(chain);
+      else groups.set(id, [chain]);
+    }
   }
-  return [...groups.values()];
+  return [...groups.values()].filter((group) => group.length > 1);
 }
 
 /** Chains on one path without a tag: the destination is all that tells them apart on the wire. */

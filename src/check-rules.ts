@@ -7,6 +7,7 @@ import {
   parseLoosePrefix,
   parsePrefix,
 } from './address.js';
+import { listNodes } from './derive.js';
 import { type Finding, makePointer, quote, suggest } from './finding.js';
 import {
   hasPorts,
@@ -19,7 +20,6 @@ import {
 } from './match.js';
 import { lookUp, type Mesh, type MeshRule } from './mesh.js';
 import { findOverlaps } from './overlap.js';
-import { resolveHops } from './render.js';
 
 /** Whether rules name what exists, and look at what packets have. */
 export function checkRules(mesh: Mesh): Finding[] {
@@ -47,13 +47,13 @@ function checkDuplicates(rules: readonly MeshRule[]): Finding[] {
 function checkNames(mesh: Mesh, rule: MeshRule, index: number): Finding[] {
   const findings: Finding[] = [];
   const chain = lookUp(mesh.chains, rule.chain);
-  const first = chain && resolveHops(mesh, chain)[0]?.node;
+  const first = chain ? listFirstNodes(mesh, chain.hops) : [];
   rule.at.forEach((node, place) => {
     const pointer = makePointer('rules', index, 'at', place);
     if (!lookUp(mesh.nodes, node)) {
       const message = `rule ${quote(rule.name)} is at ${quote(node)}, which is no node${suggest(node, Object.keys(mesh.nodes))}`;
       findings.push({ pointer, code: 'NODE_UNKNOWN', message });
-    } else if (node === first) {
+    } else if (first.includes(node)) {
       const message = `rule ${quote(rule.name)} is at ${quote(node)}, which is also the first hop of chain ${quote(rule.chain)}: a node cannot send to itself. Leave it out of the hops`;
       findings.push({ pointer, code: 'FIRST_HOP_IS_EDGE', message });
     }
@@ -63,6 +63,13 @@ function checkNames(mesh: Mesh, rule: MeshRule, index: number): Finding[] {
     findings.push({ pointer: makePointer('rules', index, 'chain'), code: 'CHAIN_UNKNOWN', message });
   }
   return findings;
+}
+
+/** The nodes that may be the first to get a chain's packets. */
+function listFirstNodes(mesh: Mesh, [hop, ...others]: readonly string[]): string[] {
+  if (hop === undefined) return [];
+  const further = lookUp(mesh.services, hop)?.unavailable === 'skip' ? listFirstNodes(mesh, others) : [];
+  return [...listNodes(mesh, hop), ...further];
 }
 
 function checkPrefix(rule: MeshRule, index: number, field: 'source' | 'destination'): Finding[] {

@@ -7,6 +7,7 @@ export function checkServices(mesh: Mesh): Finding[] {
   return Object.entries(mesh.services ?? {}).flatMap(([name, service]) => [
     ...checkName(mesh, name),
     ...checkNodes(mesh, name, service),
+    ...checkAlternate(mesh, name, service),
     ...checkWords(name, service),
     ...checkWay(name, service),
   ]);
@@ -19,16 +20,38 @@ function checkName(mesh: Mesh, name: string): Finding[] {
 }
 
 function checkNodes(mesh: Mesh, name: string, service: MeshService): Finding[] {
-  const findings = service.nodes.flatMap((node, index): Finding[] => {
-    if (lookUp(mesh.nodes, node)) return [];
-    const message = `service ${quote(name)} runs on ${quote(node)}, which is no node${suggest(node, Object.keys(mesh.nodes))}`;
-    return [{ pointer: makePointer('services', name, 'nodes', index), code: 'NODE_UNKNOWN', message }];
+  const first = new Set<string>();
+  return service.nodes.flatMap((entry, index): Finding[] => {
+    const node = typeof entry === 'string' ? entry : entry.node;
+    const place = typeof entry === 'string' ? [] : ['node'];
+    const pointer = makePointer('services', name, 'nodes', index, ...place);
+    if (!lookUp(mesh.nodes, node)) {
+      const message = `service ${quote(name)} runs on ${quote(node)}, which is no node${suggest(node, Object.keys(mesh.nodes))}`;
+      return [{ pointer, code: 'NODE_UNKNOWN', message }];
+    }
+    if (first.has(node)) {
+      const message = `service ${quote(name)} names node ${quote(node)} twice; give it a larger "weight" instead`;
+      return [{ pointer, code: 'REPLICA_DUPLICATE', message }];
+    }
+    first.add(node);
+    return [];
   });
-  if (service.nodes.length > 1) {
-    const message = `service ${quote(name)} has ${service.nodes.length} nodes; several are not supported yet, name one`;
-    findings.push({ pointer: makePointer('services', name, 'nodes'), code: 'NOT_SUPPORTED', message });
+}
+
+function checkAlternate(mesh: Mesh, name: string, { unavailable, alternate }: MeshService): Finding[] {
+  const at = (message: string, ...words: string[]): Finding[] => [
+    { pointer: makePointer('services', name, ...words), code: 'ALTERNATE', message },
+  ];
+  if (alternate === undefined) {
+    if (unavailable !== 'alternate') return [];
+    return at(`service ${quote(name)} needs "alternate": the service to take instead`, 'unavailable');
   }
-  return findings;
+  if (unavailable !== 'alternate')
+    return at(`service ${quote(name)} has an alternate; say "unavailable: alternate" to use it`, 'alternate');
+  const other = lookUp(mesh.services, alternate);
+  if (other && alternate !== name) return [];
+  const why = other ? 'is itself' : `is no service${suggest(alternate, Object.keys(mesh.services ?? {}))}`;
+  return at(`the alternate of service ${quote(name)} is ${quote(alternate)}, which ${why}`, 'alternate');
 }
 
 /** The kinds of function that each word is for. */

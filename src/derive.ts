@@ -1,5 +1,13 @@
 import { OPTION_BYTES_MAX } from './limits.js';
-import { lookUp, type Mesh, type MeshChain, type MeshRule, type MeshService, readIntegrity } from './mesh.js';
+import {
+  listReplicas,
+  lookUp,
+  type Mesh,
+  type MeshChain,
+  type MeshRule,
+  type MeshService,
+  readIntegrity,
+} from './mesh.js';
 import { countOptionBytes } from './option-bytes.js';
 
 /**
@@ -75,10 +83,12 @@ export function deriveMesh(document: Mesh): DerivedMesh {
 /** The name in the document of a chain, or service, or what follows from it. */
 export const documentName = (name: string): string => name.split('/')[0] ?? name;
 
-/** The nodes that a hop may mean. */
+/** The nodes that a hop may mean, those of its alternate among them. */
 export function listNodes(mesh: Mesh, hop: string): string[] {
-  const service = lookUp(mesh.services, hop);
-  return service ? [...service.nodes] : [hop];
+  const { alternate } = lookUp(mesh.services, hop) ?? {};
+  return [hop, ...(alternate === undefined ? [] : [alternate])].flatMap((name) =>
+    listReplicas(mesh, name).map(({ node }) => node),
+  );
 }
 
 /** The service as a hop of the way back means it: packets enter where they came out. */

@@ -4,18 +4,11 @@ import { LsrError } from './errors.js';
 import { functionNumber, functionTable } from './functions.js';
 import { enums } from './layout.js';
 import type { Mesh } from './mesh.js';
-import {
-  type Binding,
-  countTagBytes,
-  hashText,
-  headerAt,
-  pathsOf,
-  type Rendered,
-  type RenderedChain,
-  type RenderedPath,
-} from './render.js';
+import { type Binding, countTagBytes, hashText, headerAt, type RenderedPath } from './path.js';
+import { pathsOf, type Rendered, type RenderedChain } from './render.js';
 import type { PortRole } from './role.js';
 import { renderRules } from './tuples.js';
+import { choosePaths } from './ways.js';
 
 /** Key bytes (latin1) -> value bytes. */
 export type Table = Map<string, Buffer>;
@@ -27,6 +20,7 @@ export const tableNames = [
   'functions',
   'hops',
   'chains',
+  'choices',
   'rules',
   'tuples',
 ] as const;
@@ -40,6 +34,8 @@ export interface Host {
   mtu: number;
   /** All its own addresses, whether in the mesh document or not. */
   addresses: readonly Address[];
+  /** Paths that cannot be used now, by id. */
+  down: ReadonlySet<number>;
   /** Its managed interfaces, as far as they are there. */
   ports: readonly HostPort[];
 }
@@ -75,43 +71,70 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
       path.hops.some((hop) => hop.node === host.node) ||
       chains.some((chain) => pathsOf(chain).includes(path)),
   );
-  const ended = rendered.chains.filter((chain) => chain.path.hops.at(-1)?.node === host.node);
+  const endsHere = ({ hops }: RenderedPath): boolean => hops.at(-1)?.node === host.node;
   const rules = renderRules(local, new Map(chains.map((chain) => [chain.name, chain.id])), version.set);
   const edges = findEdges(mesh, rendered.chains);
-  const ids = new Map(chains.map((chain) => [chain.path.id, chain.path]));
+  const begun = new Set(chains.flatMap(({ ways }) => ways.flatMap(({ slots }) => slots)));
 
   return {
     address: nodeAddress(mesh, host.node),
     tuples: rules.tuples.size,
     tables: {
       addresses: addressTable(mesh, host),
-      paths: makeTable([...ids.values()].map((path) => pathEntry(path, host.mtu))),
+      paths: makeTable([...begun].map((path) => pathEntry(path, host.mtu))),
       destinations: makeTable(
-        ended.flatMap((chain) =>
-          pathsOf(chain).flatMap((path) =>
-            chain.destinations.map((prefix) => destinationEntry(chain, path, prefix, version.generation)),
-          ),
+        rendered.chains.flatMap((chain) =>
+          pathsOf(chain)
+            .filter(endsHere)
+            .flatMap((path) =>
+              chain.destinations.map((prefix) => destinationEntry(chain, path, prefix, version.generation)),
+            ),
         ),
       ),
       functions: functionTable(rendered.mesh, host),
       hops: makeTable(
         visited.flatMap((path) => hopEntries(path, edges.get(path.id) ?? 0, version.generation)),
       ),
-      chains: makeTable(
-        chains.map((chain) => [
-          encode('lsr_chain_key', { chain: chain.id, set: version.set }),
-          encode('lsr_chain', {
-            path: chain.path.id,
-            generation: version.generation,
-            number: chain.number,
-            fragments:
-              enums.lsr_fragments[chain.fragments === 'drop' ? 'LSR_FRAGMENTS_DROP' : 'LSR_FRAGMENTS_CHAIN'],
-          }),
-        ]),
-      ),
+      ...makeChoices(chains, host.down, version),
       rules: rules.rules,
       tuples: rules.tuples,
     },
+  };
+}
+
+/**
+ * Where packets of chains that begin here go, with some paths down: what a failover changes, and nothing else does.
+ */
+export function makeChoices(
+  chains: readonly RenderedChain[],
+  down: ReadonlySet<number>,
+  { set, generation }: Version,
+): Pick<Tables, 'chains' | 'choices'> {
+  const chosen = chains.map((chain) => ({
+    chain,
+    key: encode('lsr_chain_key', { chain: chain.id, set }),
+    paths: choosePaths(chain.ways, ({ id }) => !down.has(id)).map((path) => path?.id ?? 0),
+  }));
+  return {
+    chains: makeTable(
+      chosen.map(({ chain, key, paths }) => {
+        const several = paths.length > 1;
+        const fragments = chain.fragments === 'drop' ? 'LSR_FRAGMENTS_DROP' : 'LSR_FRAGMENTS_CHAIN';
+        const value: Struct<'lsr_chain'> = {
+          path: several ? 0 : (paths[0] ?? 0),
+          generation,
+          number: chain.number,
+          fragments: enums.lsr_fragments[fragments],
+          several: several ? 1 : 0,
+        };
+        return [key, encode('lsr_chain', value)];
+      }),
+    ),
+    choices: makeTable(
+      chosen
+        .filter(({ paths }) => paths.length > 1)
+        .map(({ key, paths }) => [key, encode('lsr_choice', { path: paths })]),
+    ),
   };
 }
 

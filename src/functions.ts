@@ -2,13 +2,13 @@ import { parseAddress } from './address.js';
 import { encode, encodeIndex, type Struct } from './codec.js';
 import { type Entry, type Host, makeTable, type Table } from './entries.js';
 import { enums } from './layout.js';
-import type { FunctionKind, Mesh, MeshService } from './mesh.js';
-import { hashText, isServed } from './render.js';
+import { type FunctionKind, listReplicas, type Mesh, type MeshService } from './mesh.js';
+import { hashText, isServed } from './path.js';
 
 /** The functions of this host's services, by number; `mesh` has those of ways back too. A device that is not there, or has another role, is 0: packets for it are dropped. */
 export function functionTable(mesh: Mesh, host: Host): Table {
   const own = Object.entries(mesh.services ?? {}).filter(
-    ([, service]) => isServed(service) && service.nodes.includes(host.node),
+    ([name, service]) => isServed(service) && listReplicas(mesh, name).some(({ node }) => node === host.node),
   );
   return makeTable(
     own.map(

@@ -2,9 +2,11 @@ import { type Address, formatAddress, parseAddress } from './address.js';
 import type { Intent } from './audit.js';
 import { enums } from './layout.js';
 import { TAG_BYTES } from './limits.js';
+import type { RenderedPath } from './path.js';
 import { reasons } from './reasons.js';
 import type { Integrity, RouteEntry, Verdict } from './record.js';
-import { pathsOf, type RenderedPath } from './render.js';
+import { pathsOf } from './render.js';
+import type { Absence } from './ways.js';
 
 /** What the kernel saw of a flow, and why it let it end or dropped it. */
 export interface Evidence {
@@ -33,7 +35,7 @@ export interface Judgement {
  * Compares the way a flow went with the way it was meant to go.
  *   complete   all hops of the path, in order, and Record Route names no one else
  *   detour     all hops, but Record Route names an address of none of them
- *   skipped    a path of the mesh that arrived at another hop than its turn
+ *   skipped    a path of the mesh that arrived at another hop than its turn, or one without a service that was away
  *   truncated  a source route used up before the last hop stripped it
  *   forged     a source route that is no path of the mesh
  */
@@ -43,6 +45,7 @@ export function judgeFlow(intents: readonly Intent[], evidence: Evidence): Judge
     .flatMap((chain) => pathsOf(chain).map((path) => ({ chain, path })))
     .filter(({ path }) => path.id === evidence.path);
   const { chain, path } = taken.find(({ chain }) => chain.id === evidence.chain) ?? taken[0] ?? {};
+  const way = chain?.ways.find(({ slots }) => slots.some(({ id }) => id === path?.id));
   const ended = evidence.reason === enums.lsr_reason.LSR_ENDED;
   const recorded = [...readRoute(evidence.options), evidence.hop].map((address) => resolve(intents, address));
   return {
@@ -52,7 +55,7 @@ export function judgeFlow(intents: readonly Intent[], evidence: Evidence): Judge
       address: formatAddress(address),
     })),
     recorded,
-    ...decide(intents, path, evidence),
+    ...decide(intents, path, way?.absent ?? [], evidence),
     integrity: ended && path && path.binding !== 'none' ? 'verified' : 'none',
   };
 }
@@ -60,16 +63,21 @@ export function judgeFlow(intents: readonly Intent[], evidence: Evidence): Judge
 function decide(
   intents: readonly Intent[],
   path: RenderedPath | undefined,
+  absent: readonly Absence[],
   evidence: Evidence,
 ): { verdict: Verdict; reasons: string[] } {
   const name = reasons[evidence.reason]?.name ?? 'unknown';
   switch (evidence.reason) {
     case enums.lsr_reason.LSR_ENDED: {
+      const skipped = absent.some(({ instead }) => instead === null);
+      const told = absent.map(({ service, instead }) =>
+        instead === null ? `unavailable:${service}` : `alternate:${service}=${instead}`,
+      );
       const strangers = findStrangers(intents, path, evidence.record);
-      if (strangers.length === 0) return { verdict: 'complete', reasons: [] };
+      if (strangers.length === 0) return { verdict: skipped ? 'skipped' : 'complete', reasons: told };
       return {
         verdict: 'detour',
-        reasons: strangers.map((address) => `record_route:${formatAddress(address)}`),
+        reasons: [...told, ...strangers.map((address) => `record_route:${formatAddress(address)}`)],
       };
     }
     case enums.lsr_reason.LSR_DROP_POSITION:

@@ -1,6 +1,6 @@
 // Generated from the BTF of bpf/lsr.bpf.c by `npm run layout`. Do not edit.
 
-export const digest = '2d68562a35589426caa2a444f0dc99faf0db66188961c1b701412448e1435afd';
+export const digest = '5c472c79048835ce501e7e5f09d3af17c3a6787ca12e31926bc73bbae6921e27';
 
 export const structs = {
   lsr_chain: {
@@ -10,7 +10,7 @@ export const structs = {
       generation: { offset: 4, kind: 'u32' },
       number: { offset: 8, kind: 'u16' },
       fragments: { offset: 10, kind: 'u8' },
-      unused: { offset: 11, kind: 'u8' },
+      several: { offset: 11, kind: 'u8' },
     },
   },
   lsr_chain_key: {
@@ -20,11 +20,17 @@ export const structs = {
       set: { offset: 4, kind: 'u32' },
     },
   },
-  lsr_counters: {
-    size: 1248,
+  lsr_choice: {
+    size: 2048,
     fields: {
-      count: { offset: 0, kind: 'u64', count: 78 },
-      sampled: { offset: 624, kind: 'u64', count: 78 },
+      path: { offset: 0, kind: 'u32', count: 512 },
+    },
+  },
+  lsr_counters: {
+    size: 1264,
+    fields: {
+      count: { offset: 0, kind: 'u64', count: 79 },
+      sampled: { offset: 632, kind: 'u64', count: 79 },
     },
   },
   lsr_destination: {
@@ -263,6 +269,7 @@ export const enums = {
     LSR_EPOCH_NS: 2000000000,
     LSR_LAG_NS: 500000000,
     LSR_SEEN_MAX: 65536,
+    LSR_SLOTS: 512,
     LSR_SAMPLES_PER_SECOND: 100,
     LSR_SAMPLES_BURST: 50,
   },
@@ -386,19 +393,20 @@ export const enums = {
     LSR_DROP_DESTINATION: 63,
     LSR_DROP_TTL: 64,
     LSR_DROP_NO_CHAIN: 65,
-    LSR_DROP_FRAGMENT: 66,
-    LSR_DROP_HAS_OPTIONS: 67,
-    LSR_DROP_NO_KEY: 68,
-    LSR_DROP_NO_ROUTE: 69,
-    LSR_DROP_NOT_ADJACENT: 70,
-    LSR_DROP_NOT_MESH: 71,
-    LSR_DROP_TOO_BIG: 72,
-    LSR_DROP_CANNOT_FRAGMENT: 73,
-    LSR_DROP_RESIZE: 74,
-    LSR_DROP_NO_FUNCTION: 75,
-    LSR_DROP_WRONG_FUNCTION: 76,
-    LSR_DROP_TAP_INPUT: 77,
-    LSR_REASONS: 78,
+    LSR_DROP_UNAVAILABLE: 66,
+    LSR_DROP_FRAGMENT: 67,
+    LSR_DROP_HAS_OPTIONS: 68,
+    LSR_DROP_NO_KEY: 69,
+    LSR_DROP_NO_ROUTE: 70,
+    LSR_DROP_NOT_ADJACENT: 71,
+    LSR_DROP_NOT_MESH: 72,
+    LSR_DROP_TOO_BIG: 73,
+    LSR_DROP_CANNOT_FRAGMENT: 74,
+    LSR_DROP_RESIZE: 75,
+    LSR_DROP_NO_FUNCTION: 76,
+    LSR_DROP_WRONG_FUNCTION: 77,
+    LSR_DROP_TAP_INPUT: 78,
+    LSR_REASONS: 79,
   },
   lsr_role: {
     LSR_ROLE_EDGE: 1,

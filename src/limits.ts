@@ -15,6 +15,12 @@ export const ROUTE_ENTRIES_MAX = 9;
 /** Record Route slots beside a source route of one entry. */
 export const RECORD_SLOTS_MAX = 7;
 
+/** Ways over the nodes of a chain's services, where the document does not say how many. */
+export const PATHS_OF_CHAIN = 64;
+export const PATHS_OF_CHAIN_MAX = 256;
+/** Distinct paths of a chain, with those for services that are away. */
+export const PATHS_RENDERED_MAX = 1024;
+
 /** IP MTU of Ethernet, bytes. */
 export const ETHERNET_MTU = 1500;
 

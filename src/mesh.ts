@@ -1,5 +1,12 @@
 import { type Static, Type } from 'typebox';
-import { BASE_HEADER_BYTES, NAME_LENGTH_MAX, NODE_MTU_MIN, RECORD_SLOTS_MAX } from './limits.js';
+import {
+  BASE_HEADER_BYTES,
+  NAME_LENGTH_MAX,
+  NODE_MTU_MIN,
+  PATHS_OF_CHAIN,
+  PATHS_OF_CHAIN_MAX,
+  RECORD_SLOTS_MAX,
+} from './limits.js';
 
 export const namePattern = `^[a-z0-9][a-z0-9._-]{0,${NAME_LENGTH_MAX - 1}}$`;
 export const portRangePattern = '^[0-9]{1,5}-[0-9]{1,5}$';
@@ -62,7 +69,28 @@ const Device = Type.String({
 
 const Service = Type.Object(
   {
-    nodes: Type.Array(Type.String(), { minItems: 1, description: 'where it runs; one node in this version' }),
+    nodes: Type.Array(
+      Type.Union([
+        Type.String(),
+        Type.Object(
+          {
+            node: Type.String(),
+            weight: Type.Optional(
+              Type.Integer({ minimum: 1, maximum: 100, description: 'its share of the flows; default 1' }),
+            ),
+          },
+          { ...closed, title: 'replica' },
+        ),
+      ]),
+      { minItems: 1, description: 'where it runs; each flow goes to one of them' },
+    ),
+    unavailable: Type.Optional(
+      words(
+        ['drop', 'skip', 'alternate'],
+        'when none of its nodes can be reached: drop the chain’s packets (default), leave it out, or take `alternate`',
+      ),
+    ),
+    alternate: Type.Optional(Type.String({ description: 'the service that is taken instead then' })),
     function: words(
       functionKinds,
       'what it gets: transit nothing, stack the packets in its host’s own stack, inline the same on a device, tap copies, terminate the end of the chain',
@@ -115,6 +143,13 @@ const Chain = Type.Object(
         minimum: 0,
         maximum: RECORD_SLOTS_MAX,
         description: 'Record Route slots; 0 writes none',
+      }),
+    ),
+    paths: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: PATHS_OF_CHAIN_MAX,
+        description: `the most ways over its services’ nodes that are used; default ${PATHS_OF_CHAIN}`,
       }),
     ),
     fragments: Type.Optional(
@@ -218,6 +253,22 @@ export function onMissing({
 /** What a chain does about integrity, by its own word or the mesh's. */
 export function readIntegrity(mesh: Mesh, chain: MeshChain): 'off' | 'verify' | 'require' {
   return chain.integrity ?? mesh.integrity ?? 'off';
+}
+
+/** A node that runs a service, and its share. */
+export interface Replica {
+  node: string;
+  /** Relative to those of the others. */
+  weight: number;
+}
+
+/** The nodes that a hop may mean: those of a service, or the one that it names. */
+export function listReplicas(mesh: Mesh, hop: string): Replica[] {
+  const service = lookUp(mesh.services, hop);
+  if (!service) return [{ node: hop, weight: 1 }];
+  return service.nodes.map((entry) =>
+    typeof entry === 'string' ? { node: entry, weight: 1 } : { weight: 1, ...entry },
+  );
 }
 
 /** What a record has under a name; a name like `constructor` finds nothing by accident. */

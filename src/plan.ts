@@ -17,7 +17,8 @@ import {
   protocolName,
 } from './match.js';
 import { lookUp, type Mesh, type Origin, origins, protocolNumbers } from './mesh.js';
-import { countTagBytes, headerAt, type RenderedPath, renderMesh } from './render.js';
+import { countTagBytes, headerAt, type RenderedPath } from './path.js';
+import { renderMesh } from './render.js';
 
 export { formatPlan } from './plan-text.js';
 

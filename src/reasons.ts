@@ -254,6 +254,11 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
     advice: 'compare the mesh documents of the hosts; if they agree, it is forged',
   },
   ttl: { meaning: 'the time to live ran out', advice: 'a routing loop, or traceroute through a chain' },
+  unavailable: {
+    meaning: 'none of the chain’s paths can be used now: a service that it needs is away',
+    advice:
+      '`lsr-agent chains` shows which paths are down; `unavailable` of a service says what to do without it',
+  },
   no_chain: {
     meaning: 'a rule names a chain whose path is not in the tables',
     advice: 'apply the mesh again; if it stays, report it with `lsr-agent status --json`',

@@ -334,6 +334,7 @@ export class RunningAgent implements Agent {
       node: config.node,
       mtu: meshMtu(ports.present),
       addresses: ports.addresses,
+      down: new Set(),
       ports: ports.present.map(({ name, role, link: { index, mac } }) => ({ name, role, index, mac })),
     };
   }

@@ -9,8 +9,9 @@
 import test from 'ava';
 import { formatAddress, parseAddress } from '../../src/address.js';
 import type { Mesh } from '../../src/mesh.js';
+import { headerAt, type RenderedPath } from '../../src/path.js';
 import { reasons } from '../../src/reasons.js';
-import { headerAt, type RenderedPath, renderMesh } from '../../src/render.js';
+import { renderMesh } from '../../src/render.js';
 import { functionReasons } from '../helpers/function-reasons.js';
 import {
   address,

@@ -3,8 +3,8 @@
  * and reports call packets by them. Rows that only a test of their own can tell are there: H73, H74 and H76.
  */
 import { formatAddress, parseAddress } from '../../src/address.js';
+import { headerAt } from '../../src/path.js';
 import type { DropReason, NoteReason, OutcomeReason } from '../../src/reasons.js';
-import { headerAt } from '../../src/render.js';
 import { client, mesh, rendered, server } from '../parser/chains.js';
 import { type Ipv4, icmpError, ipv4, options, recordRoute, sourceRoute, udp } from './packet.js';
 

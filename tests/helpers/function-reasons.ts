@@ -1,6 +1,6 @@
 import type { DropReason, NoteReason, OutcomeReason } from '../../src/reasons.js';
 
-/** Those that only tests/bpf/functions.test.ts meets. */
+/** Those that only tests/bpf/functions.test.ts meets, and replicas.test.ts. */
 export const functionReasons: readonly (DropReason | NoteReason | OutcomeReason)[] = [
   'copied',
   'copy_failed',
@@ -8,6 +8,7 @@ export const functionReasons: readonly (DropReason | NoteReason | OutcomeReason)
   'to_device',
   'tapped',
   'segment',
+  'unavailable',
   'no_function',
   'wrong_function',
   'tap_input',

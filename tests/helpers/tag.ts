@@ -1,5 +1,5 @@
+import { type Binding, countTagBytes } from '../../src/path.js';
 import type { DropReason } from '../../src/reasons.js';
-import { type Binding, countTagBytes } from '../../src/render.js';
 import { address, type Ipv4 } from './packet.js';
 import { siphash } from './siphash.js';
 

@@ -114,11 +114,18 @@ export async function openTestbed(further: readonly FurtherPort[] = []): Promise
 }
 
 /** Puts a mesh in force as the agent of `node` would. */
-export function applyMesh(bed: Testbed, mesh: Mesh, node: string, generation = 1): void {
+export function applyMesh(
+  bed: Testbed,
+  mesh: Mesh,
+  node: string,
+  generation = 1,
+  down: ReadonlySet<number> = new Set(),
+): void {
   const version = { set: (generation % 2) as 0 | 1, generation };
   const host = {
     node,
     mtu: 1500,
+    down,
     addresses: bed.ports.flatMap(({ link }) => link.addresses),
     ports: bed.ports.map(({ name, role, link: { index, mac } }) => ({ name, role, index, mac })),
   };

@@ -3,7 +3,8 @@ import { formatAddress, parseAddress } from '../../src/address.js';
 import { type Keys, readKeys } from '../../src/keys.js';
 import { OPTION_BYTES_MAX, TAG_BYTES } from '../../src/limits.js';
 import type { Mesh } from '../../src/mesh.js';
-import { headerAt, pathsOf, type Rendered, renderMesh } from '../../src/render.js';
+import { headerAt } from '../../src/path.js';
+import { pathsOf, type Rendered, renderMesh } from '../../src/render.js';
 import { type Ipv4, ipv4, udp } from '../helpers/packet.js';
 
 export const node = 'fw';

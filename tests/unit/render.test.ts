@@ -7,8 +7,9 @@ import { checkMesh, readMesh } from '../../src/document.js';
 import { enums } from '../../src/layout.js';
 import { OPTION_BYTES_MAX, RECORD_SLOTS_MAX, ROUTE_ENTRIES_MAX } from '../../src/limits.js';
 import type { Mesh } from '../../src/mesh.js';
+import { headerAt, type RenderedPath } from '../../src/path.js';
 import { planPacket } from '../../src/plan.js';
-import { headerAt, type RenderedPath, renderMesh } from '../../src/render.js';
+import { renderMesh } from '../../src/render.js';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
