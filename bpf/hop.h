@@ -93,7 +93,7 @@ static __always_inline void read_record_route(struct __sk_buff *skb,
 {
 	__u32 bytes = opaque(options->record_pointer - 4U);
 
-	if (!options->record_at || bytes < sizeof(*key->record) || bytes > sizeof(key->record))
+	if (bytes < sizeof(*key->record) || bytes > sizeof(key->record)) /* or there is none */
 		return;
 	if (load_bytes(skb, LSR_BASE_HEADER + options->record_at + 3, key->record, bytes))
 		return;
@@ -254,9 +254,7 @@ LSR_STEP int came_from(struct __sk_buff *skb, __u32 check, __be32 previous)
 	fib.ifindex = LSR_LOOPBACK;
 	fib.ipv4_dst = previous;
 	found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return false;
-	if (fib.ifindex != skb->ifindex)
+	if (fib.ifindex != skb->ifindex) /* without a route it stays that of loopback */
 		return false;
 	if (check != LSR_PREVIOUS_NEIGHBOUR || found == BPF_FIB_LKUP_RET_NO_NEIGH)
 		return true;

@@ -420,14 +420,14 @@ static __always_inline void read_blank(struct lsr_options *options)
 		options->seen |= LSR_SEEN_DISORDER;
 		return;
 	}
-	if (!(options->seen & LSR_SEEN_NOP) || !is_route_length(length))
+	if (!is_route_length(length))
 		return;
 	options->seen &= ~LSR_SEEN_NOP;
 	options->record_length = length;
 }
 
 /*
- * The canonical chain packet: integrity option if any, source route, then Record Route if any, then less than four bytes of
+ * The canonical chain packet: integrity option if any, source route, then Record Route if any, then one or two bytes of
  * zero padding. What follows the End of Option List is nobody's (RFC 791 §3.1), so it must be zero.
  */
 static __always_inline enum lsr_reason check_layout(const struct lsr_frame *frame,
@@ -435,7 +435,7 @@ static __always_inline enum lsr_reason check_layout(const struct lsr_frame *fram
 						    struct lsr_options *options)
 {
 	__u32 padding = packet->header - LSR_BASE_HEADER - options->end;
-	__u8 last[3] = {};
+	__u8 last[2] = {}; /* the first is the End of Option List */
 
 	if (is_later_fragment(packet))
 		read_blank(options);
@@ -451,7 +451,7 @@ static __always_inline enum lsr_reason check_layout(const struct lsr_frame *fram
 		return LSR_DROP_LAYOUT;
 	if (padding && load_bytes(frame, LSR_BASE_HEADER + options->end, last, padding))
 		return LSR_DROP_SHORT;
-	return last[0] | last[1] | last[2] ? LSR_DROP_LAYOUT : 0;
+	return last[1] ? LSR_DROP_LAYOUT : 0;
 }
 
 #endif

@@ -127,7 +127,7 @@ LSR_STEP int sign(struct __sk_buff *skb, const struct lsr_packet *packet, __u32 
 	__u64 now, tag;
 
 	current = bpf_map_lookup_elem(&signing, &zero);
-	if (!packet || !current || current->slot >= LSR_KEYS)
+	if (!packet || !current)
 		return LSR_DROP_NO_KEY;
 	now = read_wall_clock();
 	if (find_key(current->slot, now, &key))

@@ -210,7 +210,7 @@ LSR_STEP int translate_error(struct __sk_buff *skb, struct lsr_packet *packet)
 	enum lsr_reason reason;
 	__be32 final = 0;
 
-	if (!packet || packet->protocol != IPPROTO_ICMP || is_fragment(packet))
+	if (!packet || is_fragment(packet))
 		return 0;
 	reason = find_quoted(skb, packet, &final);
 	if (reason != LSR_PASSED)

@@ -23,10 +23,14 @@ import { type Mutant, makeMutants } from './mutate-conditions.js';
 
 type Outcome = 'unnoticed' | 'test failed' | 'refused by the verifier' | 'does not compile' | 'took too long';
 
-const files = ['bpf/parse.h', 'bpf/hop.h', 'bpf/route.h', 'bpf/tag.h', 'bpf/lsr.bpf.c'];
+const files = ['parse.h', 'hop.h', 'function.h', 'resume.h', 'route.h', 'tag.h', 'lsr.bpf.c'].map(
+  (name) => `bpf/${name}`,
+);
 const copied = ['bpf', 'src', 'tests', 'package.json', 'tsconfig.json', 'build/Release/addon.node'];
 /** Those that notice more for less time first. */
-const tests = ['tests/bpf/packets.test.ts', 'tests/bpf/differential.test.ts', 'tests/bpf/integrity.test.ts'];
+const tests = ['packets', 'differential', 'integrity', 'functions'].map(
+  (name) => `tests/bpf/${name}.test.ts`,
+);
 const TIMEOUT_MS = 300_000;
 
 const stop = new AbortController();
@@ -176,7 +180,9 @@ function readResults(): Map<string, Outcome> {
 function hashInputs(): string {
   const hash = createHash('sha256');
   const list = (folder: string): string[] => readdirSync(folder).map((name) => join(folder, name));
-  const helpers = ['header', 'packet', 'tag', 'testbed'].map((name) => `tests/helpers/${name}.ts`);
+  const helpers = ['header', 'packet', 'tag', 'testbed', 'function-reasons'].map(
+    (name) => `tests/helpers/${name}.ts`,
+  );
   const files = [...list('bpf'), ...list('tests/parser'), ...helpers, ...tests];
   for (const file of files.sort()) hash.update(file).update(readFileSync(file));
   return hash.digest('hex');

@@ -69,10 +69,8 @@ function listOptional(mesh: Mesh, { hops }: MeshChain): Absence[] {
 
 /** All sets of services that may be away together, the smallest first. */
 function listAbsences(mesh: Mesh, chain: MeshChain): Absence[][] {
-  const sets = listOptional(mesh, chain).reduce<Absence[][]>(
-    (known, absence) => [...known, ...known.map((set) => [...set, absence])],
-    [[]],
-  );
+  const sets: Absence[][] = [[]];
+  for (const absence of listOptional(mesh, chain)) sets.push(...sets.map((set) => [...set, absence]));
   return sets.sort((a, b) => a.length - b.length);
 }
 

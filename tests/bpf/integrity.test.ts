@@ -4,7 +4,7 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import { formatAddress, parseAddress } from '../../src/address.js';
-import { decode } from '../../src/codec.js';
+import { decode, encode, encodeIndex } from '../../src/codec.js';
 import { KeyRing } from '../../src/key-ring.js';
 import { type Keys, readKeys } from '../../src/keys.js';
 import type { Mesh } from '../../src/mesh.js';
@@ -287,6 +287,58 @@ test.serial('a hop that takes no packet twice takes each packet once', async (t)
   await new Promise((resolve) => setTimeout(resolve, 4100));
   await waitForMiddleOfEpoch();
   t.deepEqual([before, send(sealed('once', 2, { id: 3 }))], [first, first], 'signed anew it is another');
+});
+
+test.serial('packets that differ only in how their payload begins are told apart', async (t) => {
+  await waitForMiddleOfEpoch();
+  const base = Buffer.from('0123456789abcdefghijklmn');
+  const first = { received: 1, advanced: 1 };
+  const sendPayload = (payload: Uint8Array): Record<string, number> =>
+    send(sealed('once', 2, { id: 4, fragment: 0, protocol: 200, payload }));
+  for (const length of [8, 12, 16, 24]) {
+    const payload = base.subarray(0, length);
+    t.deepEqual(sendPayload(payload), first, `${length} bytes`);
+    for (let at = 0; at < Math.min(length >= 16 ? 16 : 8, length); at++) {
+      const other = Buffer.from(payload);
+      other[at] = 0xff;
+      t.deepEqual(sendPayload(other), first, `${length} bytes, another at ${at}`);
+    }
+    t.deepEqual(sendPayload(payload), { received: 1, replay: 1 }, `${length} bytes again`);
+  }
+});
+
+test.serial('a packet may come again once its tag could not hold any more', async (t) => {
+  await waitForMiddleOfEpoch();
+  const { seen } = bed.datapath.maps;
+  seen.deleteBatch(seen.entries().keys);
+  const packet = sealed('once', 2, { id: 5 });
+  t.deepEqual(send(packet), { received: 1, advanced: 1 });
+  const { keys: digest, values } = seen.entries();
+  const setBack = (ns: bigint): void => {
+    const time = Buffer.alloc(8);
+    time.writeBigUInt64LE(values.readBigUInt64LE() - ns);
+    seen.put(digest, time);
+  };
+  setBack(3_000_000_000n);
+  t.deepEqual(send(packet), { received: 1, replay: 1 });
+  setBack(5_000_000_000n);
+  t.deepEqual(send(packet), { received: 1, advanced: 1 });
+  t.deepEqual(send(packet), { received: 1, replay: 1 }, 'and is remembered again');
+});
+
+test.serial('tags count wall time, which is TAI less the offset that the agent writes', async (t) => {
+  await waitForMiddleOfEpoch();
+  const { signing } = bed.datapath.maps;
+  const before = signing.get(encodeIndex(0));
+  if (!before) throw new Error('`signing` has its entry');
+  const { taiOffset, slot } = decode('lsr_signing', before);
+  const shift = 1000n;
+  signing.put(encodeIndex(0), encode('lsr_signing', { taiOffset: taiOffset + shift * 2_000_000_000n, slot }));
+  const now = send(sealed('through', 2));
+  const shifted = send(sealed('through', 2, {}, { epoch: epochNow() - shift }));
+  signing.put(encodeIndex(0), before);
+  t.is(now.advanced, undefined);
+  t.deepEqual(shifted, { received: 1, advanced: 1 });
 });
 
 test.serial(

@@ -6,8 +6,13 @@
  *
  * 10.9.0.0/24 and 10.0.7.0/24 are behind gw; to all else of 10.9.0.0/16 there is no plain route.
  */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import test from 'ava';
 import { formatAddress, parseAddress } from '../../src/address.js';
+import { decode } from '../../src/codec.js';
 import type { Mesh } from '../../src/mesh.js';
 import { headerAt, type RenderedPath } from '../../src/path.js';
 import { reasons } from '../../src/reasons.js';
@@ -78,6 +83,9 @@ const mesh: Mesh = {
     throughAside: { hops: ['fw', 'aside'] },
     fromAside: { hops: ['aside', 'fw', 'ids'] },
     in: { hops: ['edge', 'ids', 'fw'], record: 2 },
+    inRecorded: { hops: ['fw'], record: 7 },
+    everywhere: { hops: ['edge', 'fw'], record: 3 },
+    fromTwo: { hops: ['fw', 'gw'], record: 4 },
   },
   rules: [
     rule('out', 'out', { destination: '10.9.0.0/24', protocol: 'udp' }),
@@ -93,7 +101,17 @@ const mesh: Mesh = {
     rule('out-quiet', 'outQuiet', { destination: '10.9.6.0/24' }),
     rule('out-whole', 'outWhole', { destination: '10.9.7.0/24' }),
     rule('back', 'back', { destination: '10.1.0.88/32' }),
+    rule('everywhere', 'everywhere', { destination: '0.0.0.0/0', dscp: 63 }),
     rule('out-marked', 'out', { destination: '10.9.5.0/24', mark: 7, dscp: 10 }),
+    {
+      name: 'again',
+      at: ['fw'],
+      from: ['mesh'] as const,
+      match: { destination: '10.9.0.0/24', protocol: 'udp', destinationPorts: [7777] },
+      chain: 'out',
+    } as Mesh['rules'][number],
+    { name: 'from-two', at: ['edge', 'ids'], match: { destination: '10.9.0.0/24' }, chain: 'fromTwo' },
+    { name: 'recorded', at: ['edge'], match: { destination: '10.9.0.0/24' }, chain: 'inRecorded' },
     ...['through', 'throughLost', 'throughFar', 'throughAside', 'fromAside', 'in'].map(
       (chain): Mesh['rules'][number] => ({
         name: chain,
@@ -282,6 +300,28 @@ const outcomes: Row[] = [
     title: 'a plain packet that no rule speaks of passes an edge port',
     port: 'edge0',
     packet: { source: client, destination: '10.8.0.1' },
+    counted: 'passed',
+  },
+  {
+    title: 'a plain packet to all hosts of the network takes no chain',
+    port: 'edge0',
+    broadcast: true,
+    packet: { source: client, destination: '10.9.1.10', payload: udp({ destinationPort: 8080 }) },
+    counted: 'passed',
+  },
+  {
+    title: 'an error to all hosts of the network is not translated',
+    port: 'mesh0',
+    broadcast: true,
+    packet: routersError(3, 4, 1400, chained('through', 3)),
+    counted: 'passed',
+  },
+  {
+    title: 'what this host asks for a MAC address passes',
+    port: 'mesh0',
+    direction: 'egress',
+    raw: Buffer.alloc(28),
+    type: 0x0806,
     counted: 'passed',
   },
   {
@@ -561,6 +601,18 @@ const routed = (option: Uint8Array, fields: Partial<Ipv4> = {}): Ipv4 => ({
 });
 
 const drops: Row[] = [
+  {
+    title: 'the end of a chain to everywhere, to an address of no host',
+    port: 'mesh0',
+    packet: chained('everywhere', 2, { destination: '127.0.0.1' }),
+    counted: 'destination',
+  },
+  {
+    title: 'a packet from the node that it would go on to',
+    port: 'mesh0',
+    packet: chained('through', 2, { source: '10.0.0.3' }),
+    counted: 'reflect',
+  },
   {
     title: 'version 6 under EtherType IPv4',
     port: 'edge0',
@@ -1143,6 +1195,32 @@ test.serial('dropped: a rule whose chain is not in the tables', (t) => {
   covered.add('no_chain');
 });
 
+test.serial('a chain that begins at several nodes is taken from any of them', (t) => {
+  const packet = chained('fromTwo', 1);
+  t.deepEqual(runRow({ title: '', port: 'mesh0', packet, counted: '' }).counted, {
+    received: 1,
+    advanced: 1,
+  });
+});
+
+for (const slots of [0, 1, 2, 6, 7]) {
+  test.serial(`a flow keeps the ${slots} addresses that its packets recorded`, (t) => {
+    const { flows } = bed.datapath.maps;
+    flows.deleteBatch(flows.entries().keys);
+    const recorded = Array.from({ length: slots }, (_, i) => `10.0.5.${i + 1}`);
+    const packet = {
+      ...chained('inRecorded', 1),
+      options: options(sourceRoute([server]), recordRoute(7, recorded)),
+    };
+    t.deepEqual(runRow({ title: '', port: 'mesh0', packet, counted: '' }).counted, { received: 1, ended: 1 });
+    const { keys, count } = flows.entries();
+    const key = decode('lsr_flow_key', keys);
+    t.is(count, 1);
+    t.deepEqual(key.record.slice(0, key.recorded).map(formatAddress), recorded);
+    t.true(key.record.slice(key.recorded).every((address) => address === 0));
+  });
+}
+
 test.serial('where its neighbour is known, a hop takes packets from its MAC address only', (t) => {
   const { datapath, ports } = bed;
   datapath.setPorts(ports.map((port) => ({ ...port, previousHop: 'neighbour' })));
@@ -1197,6 +1275,51 @@ test.serial('on the wire: a frame that ends inside its header is dropped as shor
   const after = countAll(bed, 'edge0', 'ingress');
   t.is((after.short ?? 0) - (before.short ?? 0), 1);
   covered.add('short');
+});
+
+/** The same frame with an IEEE 802.1Q tag. */
+const tag = (frame: Buffer, vlan: number): Buffer =>
+  Buffer.concat([frame.subarray(0, 12), Buffer.from([0x81, 0, vlan >> 8, vlan & 255]), frame.subarray(12)]);
+
+for (const [vlan, outcome] of [
+  [0, 'advanced'],
+  [5, 'passed'],
+] as const) {
+  test.serial(`on the wire: a packet of a chain in VLAN ${vlan} is ${outcome}`, (t) => {
+    const before = countAll(bed, 'mesh0', 'ingress');
+    sendFrame('mesh0p', tag(ethernet(macOfMesh, ipv4(chained('through', 2))), vlan));
+    const after = countAll(bed, 'mesh0', 'ingress');
+    t.is((after[outcome] ?? 0) - (before[outcome] ?? 0), 1);
+  });
+}
+
+test.serial('on the wire: no mark that a packet comes with makes it one of ours', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'lsr-mark-'));
+  const object = join(folder, 'mark.o');
+  for (const mark of [0x15c0, 0x15c1, 0x15c2, 0x15c3, 0x15c4, 0x15c5]) {
+    const input = `#include <linux/bpf.h>
+      __attribute__((section("tc"), used)) int mark(struct __sk_buff *skb) { skb->tc_index = ${mark}; return -1; }`;
+    const include = `-I/usr/include/${execFileSync('gcc', ['-print-multiarch'], { encoding: 'utf8' }).trim()}`;
+    execFileSync('clang', ['-O2', '-target', 'bpf', include, '-x', 'c', '-c', '-', '-o', object], { input });
+    execFileSync('tc', ['qdisc', 'add', 'dev', 'edge0p', 'clsact']);
+    execFileSync('tc', ['filter', 'add', 'dev', 'edge0p', 'egress', 'bpf', 'da', 'obj', object, 'sec', 'tc']);
+    const before = countAll(bed, 'mesh0', 'egress');
+    sendFrame('edge0p', ethernet(macOf('edge0'), ipv4({ source: client, destination: server })));
+    const after = countAll(bed, 'mesh0', 'egress');
+    execFileSync('tc', ['qdisc', 'del', 'dev', 'edge0p', 'clsact']);
+    t.is((after.imposed ?? 0) - (before.imposed ?? 0), 1, mark.toString(16));
+  }
+  rmSync(folder, { recursive: true });
+});
+
+test.serial('on the wire: what has ended its chain here is not sent down another', (t) => {
+  const before = countAll(bed, 'mesh0', 'egress');
+  const payload = udp({ destinationPort: 7777 });
+  sendFrame('mesh0p', ethernet(macOfMesh, ipv4(chained('in', 3, { payload }))));
+  sendFrame('mesh0p', ethernet(macOfMesh, ipv4({ source: client, destination: server, payload })));
+  const after = countAll(bed, 'mesh0', 'egress');
+  const moved = (name: string): number => (after[name] ?? 0) - (before[name] ?? 0);
+  t.deepEqual({ passed: moved('passed'), imposed: moved('imposed') }, { passed: 1, imposed: 1 });
 });
 
 test.serial('on the wire: what a program redirects passes egress as its own', (t) => {
