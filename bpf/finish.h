@@ -23,6 +23,7 @@ LSR_STEP int choose_action(struct __sk_buff *skb, struct lsr_packet *packet, __u
 	case LSR_FORWARDED:
 	case LSR_SLICED:
 	case LSR_TO_DEVICE:
+	case LSR_PROBED:
 		return TC_ACT_REDIRECT;
 	default:
 		sample_drop(skb, port, reason);

@@ -12,6 +12,7 @@
 #ifndef LSR_FUNCTION_H
 #define LSR_FUNCTION_H
 
+#include "probe.h"
 #include "slice.h"
 #include <linux/if_ether.h>
 #include <stddef.h>
@@ -235,6 +236,7 @@ LSR_STEP int serve(struct __sk_buff *skb, struct lsr_packet *packet,
 		   const struct lsr_options *options, const struct lsr_hop *hop, __be32 final)
 {
 	const struct lsr_function *function;
+	__u32 probed = 0;
 
 	if (!packet || !options || !hop)
 		return LSR_DROP_SHORT;
@@ -243,6 +245,8 @@ LSR_STEP int serve(struct __sk_buff *skb, struct lsr_packet *packet,
 	function = find_function(hop->function);
 	if (!function)
 		return LSR_DROP_NO_FUNCTION;
+	if (function->unwell && read_probe(skb, packet, &probed))
+		return LSR_DROP_UNWELL;
 	switch (function->kind) {
 	case LSR_FUNCTION_TAP:
 		return copy_to_tap(skb, packet, function);
@@ -254,6 +258,8 @@ LSR_STEP int serve(struct __sk_buff *skb, struct lsr_packet *packet,
 		return enter_device(skb, packet, options, function, final);
 	case LSR_FUNCTION_STACK: /* at the last hop the stack gets the packet anyway */
 		return hop->next ? enter_stack(skb, packet, options, final) : 0;
+	case LSR_FUNCTION_TRANSIT:
+		return 0;
 	default:
 		return LSR_DROP_NO_FUNCTION;
 	}

@@ -8,6 +8,7 @@
 
 #include "audit.h"
 #include "function.h"
+#include "probe.h"
 #include "route.h"
 #include "tag.h"
 #include <linux/if_ether.h>
@@ -202,9 +203,12 @@ LSR_STEP int end_chain(struct __sk_buff *skb, struct lsr_packet *packet,
 	const struct lsr_destination *allowed;
 	struct lsr_flow_key flow = {};
 	enum lsr_reason reason;
+	__u32 probed = 0;
 
 	if (!packet || !options)
 		return LSR_DROP_SHORT;
+	if (destination == packet->destination && read_probe(skb, packet, &probed))
+		return LSR_PROBED; /* and answered by enter() */
 	key.number = read_chain_number(skb, options);
 	allowed = bpf_map_lookup_elem(&destinations, &key);
 	if (!allowed || is_martian(destination))

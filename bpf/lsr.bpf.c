@@ -159,6 +159,8 @@ static __always_inline enum lsr_reason enter(struct __sk_buff *skb, struct lsr_p
 	default:
 		reason = enter_mesh(skb, packet);
 	}
+	if (reason == LSR_PROBED)
+		return answer_probe(skb, packet);
 	return reason == LSR_ENDED ? go_on(skb, packet) : reason;
 }
 
@@ -203,7 +205,7 @@ static __always_inline enum lsr_reason leave_host(struct __sk_buff *skb, struct 
 						  const struct lsr_interface *interface)
 {
 	enum lsr_reason reason;
-	__u32 origin;
+	__u32 origin, probed = 0;
 
 	if (skb->tc_index == LSR_OWN_MARK)
 		return LSR_OWN;
@@ -225,6 +227,9 @@ static __always_inline enum lsr_reason leave_host(struct __sk_buff *skb, struct 
 	reason = check_local_options(skb, packet);
 	if (reason)
 		return reason;
+	if (origin == LSR_ORIGIN_LOCAL && find_owner(packet->destination) & LSR_OWNER_NODE &&
+	    read_probe(skb, packet, &probed))
+		return impose(skb, packet, probed, 0);
 	return origin ? classify(skb, packet, origin) : LSR_PASSED;
 }
 
@@ -250,8 +255,8 @@ int lsr_egress(struct __sk_buff *skb)
 
 	if (!interface)
 		return TC_ACT_UNSPEC;
-	if (skb->tc_index == LSR_PROBE_MARK) {
-		answer_probe(skb);
+	if (skb->tc_index == LSR_TRIAL_MARK) {
+		answer_trial(skb);
 		return TC_ACT_SHOT; /* no packet, but a question about one: not counted */
 	}
 	reason = leave_host(skb, &packet, interface);
@@ -261,6 +266,7 @@ int lsr_egress(struct __sk_buff *skb)
 /* No program reads this section: it keeps types that no map names in the object's BTF. */
 struct {
 	struct lsr_event event;
+	struct lsr_probe probe;
 	enum lsr_limits *limits;
 	enum lsr_reason *reason;
 	enum lsr_role *role;
@@ -276,6 +282,7 @@ struct {
 	enum lsr_fragments *fragments;
 	enum lsr_binding *binding;
 	enum lsr_function_kind *function;
+	enum lsr_probe_magic *magic;
 	enum lsr_event_kind *kind;
 } lsr_layout SEC("layout");
 

@@ -27,7 +27,8 @@ enum lsr_limits {
 	LSR_EPOCH_NS = 2000000000,  /* a tag holds in its epoch and in the next */
 	LSR_LAG_NS = 500000000,     /* how far clocks may differ without a loss */
 	LSR_SEEN_MAX = 65536,       /* packets that a hop remembers, where it takes none twice */
-	LSR_SLOTS = 512, /* of a chain with several paths; a flow falls into one of them */
+	LSR_SLOTS = 512,       /* of a chain with several paths; a flow falls into one of them */
+	LSR_PROBE_PORT = 7914, /* UDP */
 	LSR_SAMPLES_PER_SECOND = 100, /* of drops, on each CPU; see sample_drop() */
 	LSR_SAMPLES_BURST = 50,
 };
@@ -55,7 +56,7 @@ enum lsr_option {
  * Why a packet left a program, and what else was counted about it. Each packet counts once under
  * LSR_RECEIVED and once under an outcome or a drop:
  *     received = passed + own + imposed + advanced + forwarded + ended + sliced + to_stack + to_device +
- *                tapped + sum of drops
+ *                tapped + probed + sum of drops
  */
 enum lsr_reason {
 	/* notes: counted beside the outcome */
@@ -85,6 +86,7 @@ enum lsr_reason {
 	LSR_TO_STACK,  /* masked, for the function of this hop; it comes back at egress */
 	LSR_TO_DEVICE, /* the same, to come back at a function port */
 	LSR_TAPPED,    /* a copy, at the port of its tap */
+	LSR_PROBED,    /* a probe of a path that ends here, turned round */
 
 	/* drops, in the order of the checks */
 	LSR_DROP_SHORT,
@@ -142,6 +144,7 @@ enum lsr_reason {
 	LSR_DROP_NO_FUNCTION,
 	LSR_DROP_WRONG_FUNCTION,
 	LSR_DROP_TAP_INPUT,
+	LSR_DROP_UNWELL,
 
 	LSR_REASONS,
 };
@@ -360,9 +363,10 @@ struct lsr_hop {
 
 /* How a service function gets a packet (RFC 7665 §4.2). */
 enum lsr_function_kind {
-	LSR_FUNCTION_STACK = 1,  /* this host's own stack */
-	LSR_FUNCTION_INLINE = 2, /* a device; the packet comes back */
-	LSR_FUNCTION_TAP = 3,    /* a device; a copy */
+	LSR_FUNCTION_STACK = 1,   /* this host's own stack */
+	LSR_FUNCTION_INLINE = 2,  /* a device; the packet comes back */
+	LSR_FUNCTION_TAP = 3,     /* a device; a copy */
+	LSR_FUNCTION_TRANSIT = 4, /* none; but it is checked whether it is well */
 };
 
 /* `functions`: number of a service -> its function on this host. */
@@ -375,6 +379,20 @@ struct lsr_function {
 	__u8 kind;           /* enum lsr_function_kind */
 	__u8 plain;          /* it gets packets without options, at the end of a chain */
 	__u8 macs[12];       /* destination and source of frames for a bump in the wire */
+	__u32 unwell;        /* probes are dropped, so that nobody counts on it */
+};
+
+/* What a probe begins with, behind its UDP header. */
+enum lsr_probe_magic {
+	LSR_PROBE_MAGIC = 0x6c737270, /* "lsrp" */
+};
+
+struct lsr_probe {
+	__be32 magic;
+	__be32 path;     /* that it is sent down */
+	__be32 nonce[2]; /* of the agent that sends it */
+	__be32 number;
+	__be32 unused;
 };
 
 /* `destinations`, an LPM trie: path, chain and destination -> chain. What is before the destination always counts. */
@@ -429,8 +447,8 @@ struct lsr_allowance {
 	__u64 tokens;
 };
 
-/* `probe`, per CPU: what the copy of a packet told (bpf/slice.h). */
-struct lsr_probe {
+/* `trial`, per CPU: what the copy of a packet told (bpf/slice.h). */
+struct lsr_trial {
 	__u32 answered;
 	__u32 partial; /* the device is still to make a checksum */
 };

@@ -14,7 +14,7 @@ enum {
 	LSR_OWN_MARK = 0x15c0,    /* on its way to the next node */
 	LSR_SLICE_MARK = 0x15c1,  /* to be cut: skb->cb[0] is the offset, skb->cb[1] the length */
 	LSR_ENDED_MARK = 0x15c2,  /* at the end of its chain, and not to be classified again */
-	LSR_PROBE_MARK = 0x15c3,  /* a copy, only to find out about its checksum: slice.h */
+	LSR_TRIAL_MARK = 0x15c3,  /* a copy, only to find out about its checksum: slice.h */
 	LSR_MASKED_MARK = 0x15c4, /* on its way through this host's stack, masked: function.h */
 	LSR_TAP_MARK = 0x15c5,    /* a copy for a tap: skb->cb[0] is the most bytes of it */
 	LSR_SECOND = 1000 * 1000 * 1000, /* ns */

@@ -25,23 +25,23 @@ enum {
 LSR_STEP int can_slice(struct __sk_buff *skb, __u32 output)
 {
 	__u32 zero = 0;
-	struct lsr_probe *answer = bpf_map_lookup_elem(&probe, &zero);
+	struct lsr_trial *answer = bpf_map_lookup_elem(&trial, &zero);
 	__u32 mark = skb->tc_index;
 
 	if (!answer || skb->gso_size)
 		return false;
 	answer->answered = 0;
-	skb->tc_index = LSR_PROBE_MARK;
+	skb->tc_index = LSR_TRIAL_MARK;
 	bpf_clone_redirect(skb, output, 0);
 	skb->tc_index = mark;
 	return answer->answered && !answer->partial;
 }
 
 /* At the egress hook, with the copy. */
-LSR_STEP int answer_probe(struct __sk_buff *skb)
+LSR_STEP int answer_trial(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
-	struct lsr_probe *answer = bpf_map_lookup_elem(&probe, &zero);
+	struct lsr_trial *answer = bpf_map_lookup_elem(&trial, &zero);
 	__u8 first;
 
 	if (!answer || load_bytes(skb, 0, &first, sizeof(first)))

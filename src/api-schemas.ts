@@ -87,7 +87,27 @@ export const ChainViewSchema = Type.Object(
     name: Type.String(),
     id: Count,
     mode: Type.Unsafe<'loose' | 'strict'>({ type: 'string', enum: ['loose', 'strict'] }),
-    hops: Type.Array(Type.Object({ node: Type.String(), address: Type.String() }, closed)),
+    hops: Type.Array(
+      Type.Object(
+        {
+          name: Type.String({ description: 'as the chain has it: a service or a node' }),
+          nodes: Type.Array(Type.Object({ node: Type.String(), address: Type.String() }, closed)),
+        },
+        closed,
+      ),
+    ),
+    paths: Type.Array(
+      Type.Object(
+        {
+          id: Count,
+          nodes: Type.Array(Type.String()),
+          absent: Type.Array(Type.String(), { description: 'services that it does without' }),
+          state: Type.Unsafe<'up' | 'down'>({ type: 'string', enum: ['up', 'down'] }),
+          share: Type.Number({ minimum: 0, maximum: 1, description: 'of the flows that begin here now' }),
+        },
+        closed,
+      ),
+    ),
     record: Count,
     overhead: Type.Integer({ minimum: 0, description: 'option bytes in each packet' }),
     destinations: Type.Array(Type.String()),

@@ -40,7 +40,7 @@ const kernelSide = new Set([
   'lsr_option_head',
   'lsr_options',
   'lsr_packet',
-  'lsr_probe',
+  'lsr_trial',
   'lsr_quote',
   'lsr_quoted',
   'lsr_quoted_base',

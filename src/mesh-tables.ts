@@ -9,10 +9,11 @@ import {
   writeEntries,
 } from './apply.js';
 import type { Intent } from './audit.js';
+import { decode, encode } from './codec.js';
 import { diffTables } from './diff.js';
-import { type Entries, type Host, makeEntries, type Version } from './entries.js';
+import { type Entries, type Host, makeChoices, makeEntries, type Version } from './entries.js';
 import type { Mesh } from './mesh.js';
-import { renderMesh } from './render.js';
+import { pathsOf, renderMesh } from './render.js';
 
 /** Packets that left the edge before a change are still on their way for so long. */
 const drainMs = 2000;
@@ -78,6 +79,32 @@ export class MeshTables {
     }
     const { addresses, functions, paths } = made;
     this.#keep({ ...this.#entries, tables: { ...this.#entries.tables, addresses, functions, paths } }, host);
+  }
+
+  /** For paths that have gone down or come up, or drained: the edges' choices alone. */
+  writeChoices(node: string, down: ReadonlySet<number>, changed: ReadonlySet<number>): void {
+    const [intent] = this.#intents;
+    if (!intent) return;
+    const begun = intent.rendered.chains.filter(
+      (chain) => chain.at.includes(node) && pathsOf(chain).some(({ id }) => changed.has(id)),
+    );
+    const made = makeChoices(begun, down, readState(this.#maps));
+    for (const name of ['choices', 'chains'] as const) {
+      for (const [key, value] of made[name]) this.#maps[name].put(Buffer.from(key, 'latin1'), value);
+    }
+  }
+
+  /** Paths of a document that are not used though they should be: what was down when an agent before this one ended. */
+  readUnused(mesh: Mesh, node: string): Set<number> {
+    const unused = new Set<number>();
+    const { set } = readState(this.#maps);
+    for (const { id, ways, at } of renderMesh(mesh).chains) {
+      const value = at.includes(node) && this.#maps.choices.get(encode('lsr_chain_key', { chain: id, set }));
+      if (!value) continue;
+      const used = new Set(decode('lsr_choice', value).path);
+      for (const path of new Set(ways[0]?.slots)) if (!used.has(path.id)) unused.add(path.id);
+    }
+    return unused;
   }
 
   close(): void {

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { defaultHealth } from './health.js';
 import {
   BASE_HEADER_BYTES,
   NAME_LENGTH_MAX,
@@ -132,6 +133,26 @@ const IntegrityMode = words(
   'verify: packets carry a tag, and a wrong one is refused; require: one without is refused too; default off',
 );
 
+const Times = Type.Integer({ minimum: 1, maximum: 100 });
+const HealthRule = Type.Object(
+  {
+    interval: Type.Optional(
+      Type.Integer({
+        minimum: 20,
+        maximum: 60_000,
+        description: `milliseconds between two probes of a path; default ${defaultHealth.interval}`,
+      }),
+    ),
+    down: Type.Optional(Times),
+    up: Type.Optional(Times),
+  },
+  {
+    ...closed,
+    title: 'health rule',
+    description: `probes missed in a row until a path is down, default ${defaultHealth.down}, and answered until it is up, default ${defaultHealth.up}`,
+  },
+);
+
 const Chain = Type.Object(
   {
     hops: Type.Array(Type.String(), { minItems: 1, description: 'names of nodes or services, in order' }),
@@ -233,6 +254,7 @@ export const MeshSchema = Type.Object(
     chains: Type.Record(Name, Chain, closed),
     rules: Type.Array(Rule),
     integrity: Type.Optional(IntegrityMode),
+    health: Type.Optional(HealthRule),
   },
   { ...closed, title: 'mesh document' },
 );

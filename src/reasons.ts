@@ -312,6 +312,11 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
     meaning: 'a packet came back from another function than it was given to',
     advice: 'compare `returnDevice` of the service with how the function is wired',
   },
+  unwell: {
+    meaning:
+      'a probe for a function that its own host finds unwell was dropped, so that edges send flows elsewhere',
+    advice: '`check` of the service failed; `lsr-agent status` on this host says how',
+  },
   tap_input: {
     meaning: 'a tap sent a packet; it gets copies and has nothing to say',
     advice: 'take the IPv4 address off the interface inside the tap, or make it `inline`',

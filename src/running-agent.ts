@@ -1,13 +1,15 @@
-import { formatAddress, formatPrefix } from './address.js';
+import { parseAddress } from './address.js';
 import type { Agent, AppliedMesh, ApplyResult, ChainView, DropsView, Status } from './agent.js';
 import type { AgentConfig } from './agent-config.js';
 import { Audit } from './audit.js';
 import type { Guarded } from './backstop.js';
 import { BackstopTable } from './backstop-table.js';
+import { describeChain, listChoices } from './chain-view.js';
 import { decode } from './codec.js';
 import type { Datapath } from './datapath.js';
 import { explainDrops, readCounters, readSample, type Sample } from './drops.js';
 import type { Host } from './entries.js';
+import { defaultHealth } from './health.js';
 import { type Fault, type Link, listLinks, meshMtu, type Port, portMtu } from './interfaces.js';
 import { KeyRing } from './key-ring.js';
 import { type KeysView, loadKeys, readKeys } from './keys.js';
@@ -20,6 +22,7 @@ import { writeMetrics } from './metrics.js';
 import { loadNative, type RingBuffer } from './native.js';
 import type { PortChange } from './port-plan.js';
 import type { Ports } from './ports.js';
+import { Prober } from './prober.js';
 import { renderMesh } from './render.js';
 import type { Store } from './store.js';
 import { readVersion } from './version.js';
@@ -57,6 +60,9 @@ export class RunningAgent implements Agent {
   #soon: NodeJS.Timeout | null = null;
   readonly #keys: KeyRing;
   #keysError: string | null = null;
+  readonly #prober = new Prober((down) => this.#failOver(down));
+  /** Paths that are not used now, by id. */
+  #down: ReadonlySet<number> = new Set();
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -80,6 +86,7 @@ export class RunningAgent implements Agent {
       this.#take(record),
     );
     this.#timer = setInterval(() => this.#harvest(), harvestMs).unref();
+    this.#followPaths();
     this.#watches = [
       setInterval(() => this.#keys.followClock(), watchMs.clock).unref(),
       setInterval(() => this.#watchPrograms(), watchMs.programs).unref(),
@@ -89,6 +96,7 @@ export class RunningAgent implements Agent {
 
   async stop(): Promise<void> {
     this.#events?.close();
+    this.#prober.close();
     for (const timer of [this.#timer, this.#soon, ...this.#watches]) if (timer) clearTimeout(timer);
     await this.#turn;
     this.#tables.close();
@@ -108,9 +116,11 @@ export class RunningAgent implements Agent {
         this.#describeGuarded(),
         this.#listInForce(),
       );
+      if (!this.#applied) this.#down = this.#tables.readUnused(mesh, this.#parts.config.node);
       const { changed, generation } = await this.#writeMesh(mesh);
       this.#applied = { generation, text, document: mesh, source, at: new Date().toISOString() };
       this.#error = null;
+      if (this.#events) this.#followPaths();
       await this.#settleBackstop();
       saveDocument(lastGoodFile(this.#parts.config.store), text);
       const durationMs = Math.round((performance.now() - begun) * 10) / 10;
@@ -195,16 +205,9 @@ export class RunningAgent implements Agent {
     const applied = this.#applied;
     if (!applied) return [];
     const packets = this.#parts.store.sumPackets();
-    return renderMesh(applied.document).chains.map(({ name, id, path, destinations, takenBy }) => ({
-      name,
-      id,
-      mode: path.mode,
-      hops: path.hops.map(({ node, address }) => ({ node, address: formatAddress(address) })),
-      record: path.record,
-      overhead: path.options.length,
-      destinations: destinations.map(formatPrefix),
-      rules: takenBy.map((rule) => rule.name),
-      packets: packets.get(name) ?? 0,
+    return renderMesh(applied.document).chains.map((chain) => ({
+      ...describeChain(chain, this.#down),
+      packets: packets.get(chain.name) ?? 0,
     }));
   }
 
@@ -328,13 +331,36 @@ export class RunningAgent implements Agent {
     }).catch((error) => this.#log.error({ error: describeError(error) }, 'the backstop cannot be looked at'));
   }
 
+  /** Probes what this host may have to choose between. */
+  #followPaths(): void {
+    const { node } = this.#parts.config;
+    const applied = this.#applied?.document;
+    const address = parseAddress(applied?.nodes[node]?.address ?? '');
+    if (!applied || address === null) return;
+    const paths = listChoices(renderMesh(applied).chains, node);
+    this.#prober.follow(address, paths, { ...defaultHealth, ...applied.health }, (id) => this.#down.has(id));
+  }
+
+  #failOver(down: ReadonlySet<number>): void {
+    const { node } = this.#parts.config;
+    const changed = new Set([...down, ...this.#down].filter((id) => down.has(id) !== this.#down.has(id)));
+    this.#down = down;
+    this.#tables.writeChoices(node, down, changed);
+    for (const { id, hops } of this.#tables.intents[0]?.rendered.paths ?? []) {
+      if (!changed.has(id)) continue;
+      const path = hops.map((hop) => hop.node).join(' → ');
+      if (down.has(id)) this.#log.warn({ path }, 'a path is down; its flows take others');
+      else this.#log.info({ path }, 'a path is up again');
+    }
+  }
+
   #describeHost(): Host {
     const { config, ports } = this.#parts;
     return {
       node: config.node,
       mtu: meshMtu(ports.present),
       addresses: ports.addresses,
-      down: new Set(),
+      down: this.#down,
       ports: ports.present.map(({ name, role, link: { index, mac } }) => ({ name, role, index, mac })),
     };
   }

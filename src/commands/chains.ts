@@ -24,11 +24,24 @@ function formatChains(chains: ChainView[]): string {
   const rows = chains.map((chain) => [
     chain.name,
     chain.mode,
-    chain.hops.map(({ node }) => node).join(' → '),
+    chain.hops.map(({ name, nodes }) => describeHop(name, nodes)).join(' → '),
+    describePaths(chain.paths),
     chain.rules.join(', '),
     chain.destinations.join(', '),
     chain.overhead,
     chain.packets,
   ]);
-  return formatTable(['chain', 'mode', 'hops', 'rules', 'destinations', 'option bytes', 'packets'], rows);
+  const head = ['chain', 'mode', 'hops', 'paths', 'rules', 'destinations', 'option bytes', 'packets'];
+  return formatTable(head, rows);
+}
+
+function describeHop(name: string, nodes: readonly { node: string }[]): string {
+  const [only] = nodes;
+  if (nodes.length === 1 && only) return only.node;
+  return `${name} (${nodes.map(({ node }) => node).join(' | ')})`;
+}
+
+function describePaths(paths: ChainView['paths']): string {
+  const down = paths.filter(({ state }) => state === 'down').map(({ nodes }) => nodes.join(' → '));
+  return down.length === 0 ? String(paths.length) : `${paths.length}, down: ${down.join('; ')}`;
 }

@@ -534,6 +534,6 @@ test.serial('dropped: a masked packet that a program of this host sends', (t) =>
 test.serial('every reason of functions has a row', (t) => {
   t.deepEqual(
     functionReasons.filter((reason) => !covered.has(reason)),
-    ['unavailable'], // replicas.test.ts
+    ['unavailable', 'probed', 'unwell'], // replicas.test.ts and probes.test.ts
   );
 });

@@ -9,6 +9,8 @@ export const functionReasons: readonly (DropReason | NoteReason | OutcomeReason)
   'tapped',
   'segment',
   'unavailable',
+  'probed',
+  'unwell',
   'no_function',
   'wrong_function',
   'tap_input',

@@ -239,8 +239,8 @@ test('status is readable, and with --json it is what the API answers', async (t)
 test('chains names nodes', async (t) => {
   const { stdout } = await run(['chains', '--api', socket]);
   t.deepEqual(stdout.split('\n'), [
-    'CHAIN  MODE   HOPS  RULES   DESTINATIONS  OPTION BYTES  PACKETS',
-    'web    loose  fw    web-in  10.9.0.0/24             28        5',
+    'CHAIN  MODE   HOPS  PATHS  RULES   DESTINATIONS  OPTION BYTES  PACKETS',
+    'web    loose  fw    1      web-in  10.9.0.0/24             28        5',
   ]);
 });
 

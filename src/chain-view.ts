@@ -1,0 +1,63 @@
+import { formatAddress, formatPrefix } from './address.js';
+import type { ChainView } from './api-schemas.js';
+import type { ProbedPath } from './prober.js';
+import type { RenderedChain } from './render.js';
+import { choosePaths } from './ways.js';
+
+/** A chain as people see it, with some paths down. */
+export function describeChain(chain: RenderedChain, down: ReadonlySet<number>): Omit<ChainView, 'packets'> {
+  const { name, id, path, ways, destinations, takenBy } = chain;
+  return {
+    name,
+    id,
+    mode: path.mode,
+    hops: listHops(chain),
+    paths: listPaths(ways, down),
+    record: path.record,
+    overhead: path.options.length,
+    destinations: destinations.map(formatPrefix),
+    rules: takenBy.map((rule) => rule.name),
+  };
+}
+
+/** The paths that a node has to choose between for its chains, and where they end. */
+export function listChoices(chains: readonly RenderedChain[], node: string): ProbedPath[] {
+  const choices = chains
+    .filter(({ at }) => at.includes(node))
+    .map(({ ways }) => [...new Set(ways.flatMap(({ slots }) => slots))])
+    .filter((paths) => paths.length > 1)
+    .flat();
+  return [...new Set(choices)].map(({ id, hops }) => ({ id, end: hops.at(-1)?.address ?? 0 }));
+}
+
+/** With all services: by place, each node once. */
+function listHops({ ways }: RenderedChain): ChainView['hops'] {
+  const slots = ways[0]?.slots ?? [];
+  return (slots[0]?.hops ?? []).map(({ service, node }, index) => {
+    const nodes = new Map(slots.map(({ hops }) => [hops[index]?.node ?? '', hops[index]?.address ?? 0]));
+    return {
+      name: service ?? node,
+      nodes: [...nodes].sort().map(([name, address]) => ({ node: name, address: formatAddress(address) })),
+    };
+  });
+}
+
+function listPaths(ways: RenderedChain['ways'], down: ReadonlySet<number>): ChainView['paths'] {
+  const chosen = choosePaths(ways, ({ id }) => !down.has(id));
+  const seen = new Set<number>();
+  return ways.flatMap(({ absent, slots }) =>
+    [...new Set(slots)].flatMap(({ id, hops }): ChainView['paths'] => {
+      if (seen.has(id)) return [];
+      seen.add(id);
+      return [
+        {
+          id,
+          nodes: hops.map(({ node }) => node),
+          absent: absent.map(({ service }) => service),
+          state: down.has(id) ? 'down' : 'up',
+          share: chosen.filter((path) => path?.id === id).length / chosen.length,
+        },
+      ];
+    }),
+  );
+}
