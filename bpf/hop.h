@@ -14,7 +14,7 @@
 #include <linux/if_ether.h>
 #include <stddef.h>
 
-/* A copy of the key with the entries on one side of the pointer zeroed. */
+/* What is known of the entries on one side of the pointer, or of all of them at another hop. */
 static __always_inline const struct lsr_hop *find_part(const struct lsr_route *route,
 						       enum lsr_part part)
 {
@@ -22,20 +22,23 @@ static __always_inline const struct lsr_hop *find_part(const struct lsr_route *r
 	__u32 passed = key.pointer / 4U - 1;
 
 	key.part = part;
+	key.hop = 0;
 #pragma clang loop unroll(full)
 	for (__u32 i = 0; i < LSR_HOPS_KNOWN; i++) {
-		if ((i < passed) == (part == LSR_PART_AHEAD))
+		if (part != LSR_PART_ROUTE && (i < passed) == (part == LSR_PART_AHEAD))
 			key.route[i] = 0;
 	}
 	return bpf_map_lookup_elem(&hops, &key);
 }
 
-/* The same route without its tag, or with one. */
+/* The same route without its tag, or with one, at any hop. */
 static __always_inline const struct lsr_hop *find_other(const struct lsr_route *route)
 {
 	struct lsr_hop_key key = route->key;
 
 	key.tag = key.tag ? 0 : LSR_TAG_LENGTH;
+	key.part = LSR_PART_ROUTE;
+	key.hop = 0;
 	return bpf_map_lookup_elem(&hops, &key);
 }
 
@@ -282,11 +285,13 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 		return LSR_DROP_SHORT;
 	if (options->route_pointer > options->route_length)
 		return deviate(skb, packet, &route, 0, LSR_DROP_EXHAUSTED);
+	route.key.hop = packet->destination;
 	hop = bpf_map_lookup_elem(&hops, &route.key);
-	if (!hop)
-		return deviate(skb, packet, &route, 0, 0);
-	if (hop->address != packet->destination)
-		return deviate(skb, packet, &route, hop->path, LSR_DROP_POSITION);
+	if (!hop) {
+		hop = find_part(&route, LSR_PART_ROUTE);
+		return deviate(skb, packet, &route, hop ? hop->path : 0,
+			       hop ? LSR_DROP_POSITION : 0);
+	}
 	if (packet->previous && hop->previous && !came_from(skb, packet->previous, hop->previous))
 		return deviate(skb, packet, &route, hop->path, LSR_DROP_PREVIOUS_HOP);
 	if (hop->binding) {

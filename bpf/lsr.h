@@ -333,11 +333,12 @@ struct lsr_path {
 /* Which part of a predicted source route a key holds; the parts explain a mismatch. */
 enum lsr_part {
 	LSR_PART_WHOLE = 0,
-	LSR_PART_RECORDED = 1, /* entries before the pointer */
-	LSR_PART_AHEAD = 2,    /* entries from the pointer on */
+	LSR_PART_RECORDED = 1, /* entries before the pointer, at any hop */
+	LSR_PART_AHEAD = 2,    /* entries from the pointer on, at any hop */
+	LSR_PART_ROUTE = 3,    /* all entries, at any hop */
 };
 
-/* `hops`: the predicted source route of a packet that arrives at a hop -> that hop. */
+/* `hops`: the predicted destination and source route of a packet that arrives at a hop -> that hop. */
 struct lsr_hop_key {
 	__u8 type;   /* LSR_OPTION_LOOSE or LSR_OPTION_STRICT */
 	__u8 length; /* of the source route option */
@@ -346,11 +347,11 @@ struct lsr_hop_key {
 	__u8 part;   /* enum lsr_part */
 	__u8 tag;    /* length of the integrity option, 0 without */
 	__u8 unused[2];
+	__be32 hop;                   /* the destination; 0 in parts */
 	__be32 route[LSR_HOPS_KNOWN]; /* entries but the last (the destination), zero-filled */
 };
 
 struct lsr_hop {
-	__be32 address;  /* the node that is this hop */
 	__be32 next;     /* the node after it, 0 at the last hop */
 	__be32 previous; /* the node before it, 0 at the first hop of chains that begin at several */
 	__u32 path;

@@ -28,9 +28,9 @@ LSR_STEP int resume(struct __sk_buff *skb, struct lsr_packet *packet, __u32 devi
 	if (!read_hop_key(skb, 0, &options, &route))
 		return LSR_DROP_SHORT;
 	current = bpf_map_lookup_elem(&state, &zero);
+	route.key.hop = packet->destination;
 	hop = bpf_map_lookup_elem(&hops, &route.key);
-	if (!hop || !current || hop->address != packet->destination ||
-	    current->address != packet->destination)
+	if (!hop || !current || current->address != packet->destination)
 		return LSR_DROP_UNKNOWN_PATH;
 	function = find_function(hop->function);
 	if (!function || function->return_device != device)

@@ -93,12 +93,14 @@ LSR_STEP int find_quoted(struct __sk_buff *skb, const struct lsr_packet *packet,
 	if (!read_quoted_options(skb, ip + LSR_BASE_HEADER, sent.header, &options) ||
 	    !read_hop_key(skb, ip, &options, &route))
 		return 0;
+	route.key.hop = quoted.ip.daddr;
 	hop = bpf_map_lookup_elem(&hops, &route.key);
-	if (!hop)
-		return 0;
-	if (hop->address == route.final) /* masked: the two have changed places */
+	if (!hop) { /* masked: the two have changed places */
+		route.key.hop = route.final;
 		route.final = quoted.ip.daddr;
-	else if (hop->address != quoted.ip.daddr)
+		hop = bpf_map_lookup_elem(&hops, &route.key);
+	}
+	if (!hop)
 		return 0;
 	*final = route.final;
 	if (!hop->binding)

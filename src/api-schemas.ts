@@ -102,8 +102,16 @@ export const ChainViewSchema = Type.Object(
           id: Count,
           nodes: Type.Array(Type.String()),
           absent: Type.Array(Type.String(), { description: 'services that it does without' }),
-          state: Type.Unsafe<'up' | 'down'>({ type: 'string', enum: ['up', 'down'] }),
-          share: Type.Number({ minimum: 0, maximum: 1, description: 'of the flows that begin here now' }),
+          state: Type.Unsafe<'up' | 'down' | 'unwatched'>({
+            type: 'string',
+            enum: ['up', 'down', 'unwatched'],
+            description: 'unwatched: it does not begin here, or there is nothing to choose',
+          }),
+          share: Type.Number({
+            minimum: 0,
+            maximum: 1,
+            description: 'of the flows, as far as is known here',
+          }),
         },
         closed,
       ),

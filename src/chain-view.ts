@@ -4,15 +4,21 @@ import type { ProbedPath } from './prober.js';
 import type { RenderedChain } from './render.js';
 import { choosePaths } from './ways.js';
 
-/** A chain as people see it, with some paths down. */
-export function describeChain(chain: RenderedChain, down: ReadonlySet<number>): Omit<ChainView, 'packets'> {
+/** Paths by id: those that this host probes, and those of them that are down. */
+interface Watch {
+  watched: ReadonlySet<number>;
+  down: ReadonlySet<number>;
+}
+
+/** A chain as people see it. */
+export function describeChain(chain: RenderedChain, { watched, down }: Watch): Omit<ChainView, 'packets'> {
   const { name, id, path, ways, destinations, takenBy } = chain;
   return {
     name,
     id,
     mode: path.mode,
     hops: listHops(chain),
-    paths: listPaths(ways, down),
+    paths: listPaths(ways, { watched, down }),
     record: path.record,
     overhead: path.options.length,
     destinations: destinations.map(formatPrefix),
@@ -42,7 +48,7 @@ function listHops({ ways }: RenderedChain): ChainView['hops'] {
   });
 }
 
-function listPaths(ways: RenderedChain['ways'], down: ReadonlySet<number>): ChainView['paths'] {
+function listPaths(ways: RenderedChain['ways'], { watched, down }: Watch): ChainView['paths'] {
   const chosen = choosePaths(ways, ({ id }) => !down.has(id));
   const seen = new Set<number>();
   return ways.flatMap(({ absent, slots }) =>
@@ -54,7 +60,7 @@ function listPaths(ways: RenderedChain['ways'], down: ReadonlySet<number>): Chai
           id,
           nodes: hops.map(({ node }) => node),
           absent: absent.map(({ service }) => service),
-          state: down.has(id) ? 'down' : 'up',
+          state: down.has(id) ? 'down' : watched.has(id) ? 'up' : 'unwatched',
           share: chosen.filter((path) => path?.id === id).length / chosen.length,
         },
       ];

@@ -237,7 +237,6 @@ function findEdges(mesh: Mesh, chains: readonly RenderedChain[]): Map<number, Ad
 function hopEntries(path: RenderedPath, edge: Address, generation: number): Entry[] {
   return path.hops.flatMap((hop, index) => {
     const value = encode('lsr_hop', {
-      address: hop.address,
       next: path.hops[index + 1]?.address ?? 0,
       previous: path.hops[index - 1]?.address ?? edge,
       path: path.id,
@@ -250,9 +249,9 @@ function hopEntries(path: RenderedPath, edge: Address, generation: number): Entr
   });
 }
 
-/** The whole key and, where they say anything, its two parts. */
+/** The whole key, the route at any hop and, where they say anything, its two parts. */
 function hopKeys(path: RenderedPath, position: number): Buffer[] {
-  const { LSR_PART_AHEAD, LSR_PART_RECORDED, LSR_PART_WHOLE } = enums.lsr_part;
+  const { LSR_PART_AHEAD, LSR_PART_RECORDED, LSR_PART_ROUTE, LSR_PART_WHOLE } = enums.lsr_part;
   const tag = countTagBytes(path);
   const options = Buffer.from(headerAt(path, position, 0).options).subarray(tag);
   const known = Array.from({ length: path.hops.length - 1 }, (_, i) => options.readUInt32BE(3 + 4 * i));
@@ -265,9 +264,10 @@ function hopKeys(path: RenderedPath, position: number): Buffer[] {
       record: path.recordBytes,
       tag,
       part,
+      hop: part === LSR_PART_WHOLE ? (path.hops[position - 1]?.address ?? 0) : 0,
       route,
     });
-  const keys = [key(LSR_PART_WHOLE, known)];
+  const keys = [key(LSR_PART_WHOLE, known), key(LSR_PART_ROUTE, known)];
   if (passed > 0) {
     keys.push(
       key(

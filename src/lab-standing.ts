@@ -167,6 +167,6 @@ async function mountBpffs(): Promise<void> {
 }
 
 /** A file beside package.json, from src/ as from dist/. */
-function packageFile(path: string): string {
+export function packageFile(path: string): string {
   return fileURLToPath(new URL(`../${path}`, import.meta.url));
 }

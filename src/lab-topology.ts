@@ -48,6 +48,39 @@ export const labTopology: Topology = {
   ],
 };
 
+const meshHost = (address: string): Host => ({
+  addresses: { mesh0: `${address}/24` },
+  routes: [wayToServer, wayToClient],
+  forwards: true,
+});
+
+/** The lab of functions: two hosts for the IDS, and behind each something that gets copies. */
+export const functionsTopology: Topology = {
+  hosts: {
+    client: labTopology.hosts.client ?? {},
+    edge: labTopology.hosts.edge ?? {},
+    fw: meshHost('10.0.0.2'),
+    ids1: meshHost('10.0.0.3'),
+    ids2: meshHost('10.0.0.5'),
+    gw: labTopology.hosts.gw ?? {},
+    server: labTopology.hosts.server ?? {},
+    sensor1: {},
+    sensor2: {},
+    switch: { switches: true },
+  },
+  cables: [
+    ['client:eth0', 'edge:edge0'],
+    ['edge:mesh0', 'switch:edge'],
+    ['fw:mesh0', 'switch:fw'],
+    ['ids1:mesh0', 'switch:ids1'],
+    ['ids2:mesh0', 'switch:ids2'],
+    ['gw:mesh0', 'switch:gw'],
+    ['server:eth0', 'gw:edge0'],
+    ['ids1:tap0', 'sensor1:eth0'],
+    ['ids2:tap0', 'sensor2:eth0'],
+  ],
+};
+
 /** Builds every host as a namespace `<prefix><host>`. What is there already must have been removed. */
 export async function buildTopology(topology: Topology, prefix: string, signal?: AbortSignal): Promise<void> {
   const hosts = Object.entries(topology.hosts);
@@ -113,6 +146,8 @@ async function setSysctls(namespace: string, host: Host, signal?: AbortSignal): 
   const values = [
     ['ipv4/ip_forward', host.forwards ? '1' : '0'],
     ...everywhere.map((scope) => [`ipv4/conf/${scope}/accept_source_route`, '0']),
+    // A hop whose stack sends packets back where they came from would tell their source of a shorter way.
+    ...everywhere.map((scope) => [`ipv4/conf/${scope}/send_redirects`, '0']),
     ...everywhere.map((scope) => [`ipv6/conf/${scope}/disable_ipv6`, '1']),
   ].flat();
   // A kernel without IPv6 has no such files.

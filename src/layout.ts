@@ -1,6 +1,6 @@
 // Generated from the BTF of bpf/lsr.bpf.c by `npm run layout`. Do not edit.
 
-export const digest = '5860114b49d3680da3e419689bf7d3e64251f7bd3d009bc2f36576609e8d5530';
+export const digest = '949ef9d1ccc48e02d44d760b4cedef3512e8185db0a09b891c7ecb5e97e6a6c2';
 
 export const structs = {
   lsr_chain: {
@@ -121,21 +121,20 @@ export const structs = {
     },
   },
   lsr_hop: {
-    size: 28,
+    size: 24,
     fields: {
-      address: { offset: 0, kind: 'be32' },
-      next: { offset: 4, kind: 'be32' },
-      previous: { offset: 8, kind: 'be32' },
-      path: { offset: 12, kind: 'u32' },
-      generation: { offset: 16, kind: 'u32' },
-      function: { offset: 20, kind: 'u32' },
-      binding: { offset: 24, kind: 'u8' },
-      once: { offset: 25, kind: 'u8' },
-      unused: { offset: 26, kind: 'bytes', count: 2 },
+      next: { offset: 0, kind: 'be32' },
+      previous: { offset: 4, kind: 'be32' },
+      path: { offset: 8, kind: 'u32' },
+      generation: { offset: 12, kind: 'u32' },
+      function: { offset: 16, kind: 'u32' },
+      binding: { offset: 20, kind: 'u8' },
+      once: { offset: 21, kind: 'u8' },
+      unused: { offset: 22, kind: 'bytes', count: 2 },
     },
   },
   lsr_hop_key: {
-    size: 40,
+    size: 44,
     fields: {
       type: { offset: 0, kind: 'u8' },
       length: { offset: 1, kind: 'u8' },
@@ -144,7 +143,8 @@ export const structs = {
       part: { offset: 4, kind: 'u8' },
       tag: { offset: 5, kind: 'u8' },
       unused: { offset: 6, kind: 'bytes', count: 2 },
-      route: { offset: 8, kind: 'be32', count: 8 },
+      hop: { offset: 8, kind: 'be32' },
+      route: { offset: 12, kind: 'be32', count: 8 },
     },
   },
   lsr_interface: {
@@ -333,6 +333,7 @@ export const enums = {
     LSR_PART_WHOLE: 0,
     LSR_PART_RECORDED: 1,
     LSR_PART_AHEAD: 2,
+    LSR_PART_ROUTE: 3,
   },
   lsr_previous_hop: {
     LSR_PREVIOUS_OFF: 0,

@@ -42,6 +42,10 @@ export class Prober {
     this.#onChange = onChange;
   }
 
+  get watched(): ReadonlySet<number> {
+    return new Set(this.#paths.keys());
+  }
+
   /** Ids of paths that are down. */
   get down(): ReadonlySet<number> {
     return new Set([...this.#paths.values()].filter(({ health }) => !health.up).map(({ id }) => id));

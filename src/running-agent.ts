@@ -206,7 +206,7 @@ export class RunningAgent implements Agent {
     if (!applied) return [];
     const packets = this.#parts.store.sumPackets();
     return renderMesh(applied.document).chains.map((chain) => ({
-      ...describeChain(chain, this.#down),
+      ...describeChain(chain, { watched: this.#prober.watched, down: this.#down }),
       packets: packets.get(chain.name) ?? 0,
     }));
   }

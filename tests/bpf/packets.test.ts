@@ -86,6 +86,8 @@ const mesh: Mesh = {
     inRecorded: { hops: ['fw'], record: 7 },
     everywhere: { hops: ['edge', 'fw'], record: 3 },
     fromTwo: { hops: ['fw', 'gw'], record: 4 },
+    endsHere: { hops: ['ids', 'fw'], record: 5 },
+    beginsHere: { hops: ['ids', 'edge'], record: 5 },
   },
   rules: [
     rule('out', 'out', { destination: '10.9.0.0/24', protocol: 'udp' }),
@@ -111,6 +113,8 @@ const mesh: Mesh = {
       chain: 'out',
     } as Mesh['rules'][number],
     { name: 'from-two', at: ['edge', 'ids'], match: { destination: '10.9.0.0/24' }, chain: 'fromTwo' },
+    { name: 'ends', at: ['edge'], match: { destination: '10.9.0.0/24' }, chain: 'endsHere' },
+    { name: 'begins', at: ['fw'], match: { destination: '10.6.0.0/24' }, chain: 'beginsHere' },
     { name: 'recorded', at: ['edge'], match: { destination: '10.9.0.0/24' }, chain: 'inRecorded' },
     ...['through', 'throughLost', 'throughFar', 'throughAside', 'fromAside', 'in'].map(
       (chain): Mesh['rules'][number] => ({
@@ -1194,6 +1198,14 @@ test.serial('dropped: a rule whose chain is not in the tables', (t) => {
   t.deepEqual(counted, { received: 1, no_chain: 1 });
   covered.add('no_chain');
 });
+
+test.serial(
+  'a path that ends here is told from one that begins here and differs in its last hop alone',
+  (t) => {
+    const packet = chained('endsHere', 2);
+    t.deepEqual(runRow({ title: '', port: 'mesh0', packet, counted: '' }).counted, { received: 1, ended: 1 });
+  },
+);
 
 test.serial('a chain that begins at several nodes is taken from any of them', (t) => {
   const packet = chained('fromTwo', 1);
