@@ -35,6 +35,8 @@ export interface LabOptions {
   agents?: readonly string[];
   /** The ICMP policy of every agent; its default where not given. */
   icmp?: IcmpPolicy;
+  /** Starts what the server serves; a small web server where not given. */
+  serve?: (lab: Lab, signal?: AbortSignal) => Promise<void>;
   signal?: AbortSignal;
 }
 
@@ -58,13 +60,13 @@ export function describeLab(name = 'lab', topology = labTopology): Lab {
 
 /** Builds the lab anew: hosts, agents with their own configuration, the web server. Removes an earlier one first. */
 export async function raiseLab(lab: Lab, options: LabOptions = {}): Promise<void> {
-  const { mesh = meshFile, agents = agentHosts, icmp, signal } = options;
+  const { mesh = meshFile, agents = agentHosts, icmp, serve = startWebServer, signal } = options;
   await razeLab(lab);
   mkdirSync(lab.folder, { recursive: true });
   await mountBpffs();
   await buildTopology(lab.topology, lab.prefix, signal);
   for (const host of agents) configureAgent(lab, host, mesh, icmp);
-  await Promise.all([...agents.map((host) => startAgent(lab, host, signal)), startWebServer(lab, signal)]);
+  await Promise.all([...agents.map((host) => startAgent(lab, host, signal)), serve(lab, signal)]);
 }
 
 /** Removes the lab, whatever is left of it, and returns what that was. */

@@ -3,8 +3,10 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { LsrError } from './errors.js';
 import { demonstrateChain } from './lab-demo.js';
 import { drawLab, listCommandsToTry } from './lab-drawing.js';
+import { demonstrateFunctions } from './lab-functions.js';
 import { lockLab } from './lab-lock.js';
 import { describeLab, type Lab, program, raiseLab, razeLab } from './lab-standing.js';
+import { functionsTopology } from './lab-topology.js';
 
 /** `lsr-agent lab up`: builds the lab, leaves it standing, prints what to try. */
 export async function labUp(): Promise<void> {
@@ -19,24 +21,27 @@ export async function labUp(): Promise<void> {
   });
 }
 
-/** `lsr-agent lab down`: removes the lab, also what is left of a broken one. */
+/** `lsr-agent lab down`: removes the labs, also what is left of broken ones. */
 export async function labDown(): Promise<void> {
   await holdLab(async (lab) => {
-    const removed = await razeLab(lab);
+    const removed = [...(await razeLab(lab)), ...(await razeLab(describeFunctionsLab()))];
     print(removed.length === 0 ? 'There is no lab.' : removed.map((what) => `removed ${what}`).join('\n'));
   });
 }
 
-/** `lsr-agent lab run`: builds the lab, shows a request without and with a chain and its recorded way, removes the lab. */
-export async function labRun(): Promise<void> {
-  await holdLab(async (lab, signal) => {
+const describeFunctionsLab = (): Lab => describeLab('functions', functionsTopology);
+
+/** `lsr-agent lab run`: builds a lab, shows what it is for, step by step, and removes it. */
+export async function labRun(what: 'chain' | 'functions'): Promise<void> {
+  await holdLab(async (plain, signal) => {
+    const lab = what === 'chain' ? plain : describeFunctionsLab();
     // A reader that goes away (`| head`) ends this process at once; then another one must clean up.
     const leaveCleaning = (): void => {
       spawn(process.execPath, [program, 'lab', 'down'], { detached: true, stdio: 'ignore' }).unref();
     };
     process.once('exit', leaveCleaning);
     try {
-      await demonstrateChain(lab, print, signal);
+      await (what === 'chain' ? demonstrateChain : demonstrateFunctions)(lab, print, signal);
     } finally {
       await razeLab(lab);
       process.off('exit', leaveCleaning);

@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { Argument, type Command } from 'commander';
 
 /** `lsr-agent lab up|down|run`: six hosts as network namespaces of this one. */
 export function addLabCommand(program: Command): void {
@@ -18,7 +18,15 @@ export function addLabCommand(program: Command): void {
     .action(async () => (await import('../lab.js')).labDown());
   lab
     .command('run')
-    .description('build it, send a request without and with a chain, show the recorded way, remove it')
-    .addHelpText('after', '\nExample:\n  # lsr-agent lab run')
-    .action(async () => (await import('../lab.js')).labRun());
+    .description('build one, show it at work, remove it')
+    .addArgument(
+      new Argument(
+        '[what]',
+        'chain: a request without and with a chain; functions: a firewall, and a host that dies',
+      )
+        .choices(['chain', 'functions'])
+        .default('chain'),
+    )
+    .addHelpText('after', '\nExample:\n  # lsr-agent lab run functions')
+    .action(async (what: 'chain' | 'functions') => (await import('../lab.js')).labRun(what));
 }
