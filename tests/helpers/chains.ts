@@ -19,7 +19,11 @@ const nodes: Mesh['nodes'] = {
 };
 
 /** Puts chains in force: at the hops first, at the edges last. */
-export async function putInForce(lab: TestLab, chains: Chains): Promise<void> {
+export async function putInForce(
+  lab: TestLab,
+  chains: Chains,
+  services: Mesh['services'] = {},
+): Promise<void> {
   const rules: Mesh['rules'] = [
     { name: 'there', at: ['edge'], match: { destination: '10.9.0.0/24' }, chain: 'there' },
     { name: 'back', at: ['gw'], match: { destination: '10.1.0.0/24' }, chain: 'back' },
@@ -27,6 +31,7 @@ export async function putInForce(lab: TestLab, chains: Chains): Promise<void> {
   await putMesh(lab, {
     version: 1,
     nodes,
+    services,
     chains: { ...chains },
     rules: rules.filter(({ chain }) => chain in chains),
   });

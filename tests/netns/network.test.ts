@@ -23,6 +23,7 @@ import {
   subtractLedger,
 } from '../helpers/delivery.js';
 import { createLab, type TestLab } from '../helpers/namespaces.js';
+import { addRules } from '../helpers/nftables.js';
 import { capture, findUnbalanced, readDrops, runScapy, sumCounts } from '../helpers/wire.js';
 
 const chain: Mesh['chains'][string] = { hops: ['fw', 'ids', 'gw'], record: 2 };
@@ -86,7 +87,8 @@ test.serial('a socket of the edge host learns the path MTU', async (t) => {
 });
 
 test.serial("behind the edge's NAT the client still learns the path MTU", async (t) => {
-  await nft(
+  await addRules(
+    lab,
     'edge',
     'table ip masked {\n chain p {\n type nat hook postrouting priority 100\n oifname mesh0 masquerade\n }\n}',
   );
@@ -146,7 +148,7 @@ test.serial('firewalls that drop what conntrack calls invalid find nothing to dr
     (hook) => ` chain ${hook} {\n type filter hook ${hook} priority 0\n ct state invalid counter drop\n }\n`,
   );
   for (const host of conntrackHosts) {
-    await nft(host, `table ip strict {\n${chains.join('')}}`);
+    await addRules(lab, host, `table ip strict {\n${chains.join('')}}`);
     await lab.on(host, 'sysctl', '-qw', 'net.netfilter.nf_conntrack_checksum=1');
   }
   t.regex(await lab.on('client', 'curl', '-sS', `http://${server}/`), /Hello from the server/);
@@ -169,10 +171,6 @@ test.serial('firewalls that drop what conntrack calls invalid find nothing to dr
   for (const host of conntrackHosts) await lab.on(host, 'nft', 'delete', 'table', 'ip', 'strict');
   await forgetMtu(lab);
 });
-
-async function nft(host: string, rules: string): Promise<void> {
-  await lab.on(host, 'sh', '-c', 'printf "%s\\n" "$1" | nft -f -', 'sh', rules);
-}
 
 async function countInvalid(host: string): Promise<number> {
   const printed = await lab.on(host, 'nft', 'list', 'table', 'ip', 'strict');
