@@ -115,7 +115,8 @@ LSR_STEP int passes_port(struct __sk_buff *skb, const struct lsr_packet *packet)
 /*
  * A packet that waits for a neighbour is looked up again by its route when the neighbour answers
  * (net/core/neighbour.c, neigh_update): by that of the plain packet, if the stack has sent it. So
- * the kernel is to give it a route of its own then.
+ * the kernel is to give it a route of its own then: the one that find_route() found, which looks at
+ * no mark; policy routing by one may lead elsewhere.
  */
 static __always_inline void send_on(struct __sk_buff *skb, const struct lsr_packet *packet,
 				    const struct lsr_exit *way)
@@ -124,6 +125,7 @@ static __always_inline void send_on(struct __sk_buff *skb, const struct lsr_pack
 
 	skb->tc_index = LSR_OWN_MARK; /* the redirected packet passes the egress hook again */
 	if (way->pending && packet->stage != LSR_ARRIVED) {
+		skb->mark = 0;
 		bpf_redirect_neigh(way->index, NULL, 0, 0);
 		return;
 	}

@@ -248,6 +248,26 @@ test.serial('stack: what the function changes of DSCP and destination goes along
   nft(['delete', 'table', 'ip', 'change']);
 });
 
+test.serial(
+  'stack: a mark for policy routing does not lead a packet past a next hop that is to be found yet',
+  (t) => {
+    nft(
+      ['-f', '-'],
+      'table ip change {\n chain choose { type filter hook prerouting priority 0; meta mark set 7\n }\n }',
+    );
+    ip('rule', 'add', 'fwmark', '7', 'lookup', '77');
+    ip('route', 'add', 'default', 'via', '10.0.0.4', 'table', '77');
+    ip('neigh', 'del', '10.0.0.3', 'dev', 'mesh0');
+    const { seen, counted } = exchange('mesh0', chained('stack', 1), { mesh0: 0 });
+    t.deepEqual(seen.mesh0, [], 'it waits for ids');
+    t.like(counted['mesh0 egress'], { advanced: 1, neighbour_pending: 1 });
+    ip('neigh', 'replace', '10.0.0.3', 'lladdr', viaIds, 'dev', 'mesh0', 'nud', 'permanent');
+    ip('route', 'del', 'default', 'table', '77');
+    ip('rule', 'del', 'fwmark', '7');
+    nft(['delete', 'table', 'ip', 'change']);
+  },
+);
+
 test.serial('stack: a packet that is also for this host itself is not handed to it', (t) => {
   const bytes = Buffer.from(chained('stack', 1).options ?? []);
   address('10.1.0.1').copy(bytes, (bytes[1] ?? 0) - 4);
