@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { ExecutionContext } from 'ava';
 import { agentHosts } from '../../src/lab-standing.js';
 import { enterNamespace } from '../../src/lab-topology.js';
 import type { TestLab } from './namespaces.js';
@@ -102,6 +103,19 @@ export async function pingOnce(
     mtu: mtu === undefined ? null : Number(mtu),
     by: far?.[1] ?? null,
   };
+}
+
+/** For what the kernel needs time: neighbours, bridges. */
+export async function waitForPing(
+  t: ExecutionContext,
+  lab: TestLab,
+  what: string,
+  target?: { address: string },
+): Promise<void> {
+  const deadline = Date.now() + 10_000;
+  while ((await pingOnce(lab, 100, 'dont', target)).received === 0) {
+    if (Date.now() > deadline) return t.fail(`${what}: not within 10 s`);
+  }
 }
 
 /** What a program printed on both outputs, whether or not it failed. */

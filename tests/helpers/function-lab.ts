@@ -8,6 +8,7 @@
  */
 import { labTopology, type Topology } from '../../src/lab-topology.js';
 import type { Mesh, MeshService } from '../../src/mesh.js';
+import { onEitherWay } from './delivery.js';
 import { createLab, type TestLab } from './namespaces.js';
 
 const { client, edge, fw, ids, gw, ...others } = labTopology.hosts;
@@ -63,3 +64,11 @@ export const through = (service: keyof typeof services): Mesh['chains'][string] 
   hops: [service, 'ids', 'gw'],
   record: 2,
 });
+
+/** What a web server says to the client, or curl's message. */
+export const fetchPage = (lab: TestLab, place: string): Promise<string> =>
+  onEitherWay(lab, 'client', ['curl', '-sS', '--max-time', '1', `http://${place}/`]);
+export const greeting = /Hello from the server/;
+/** curl's exit codes for a connection that was refused, and for one that got no answer. */
+export const refused = /\(7\)/;
+export const unanswered = /\(28\)/;

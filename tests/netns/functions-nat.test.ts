@@ -8,8 +8,15 @@ import { callApi } from '../../src/client.js';
 import { agentHosts, apiSocket } from '../../src/lab-standing.js';
 import type { Mesh } from '../../src/mesh.js';
 import { putInForce } from '../helpers/chains.js';
-import { onEitherWay, readLedger, server, subtractLedger } from '../helpers/delivery.js';
-import { createFunctionLab, services, through } from '../helpers/function-lab.js';
+import { readLedger, server, subtractLedger } from '../helpers/delivery.js';
+import {
+  createFunctionLab,
+  fetchPage,
+  refused,
+  services,
+  through,
+  unanswered,
+} from '../helpers/function-lab.js';
 import type { TestLab } from '../helpers/namespaces.js';
 import { addRules } from '../helpers/nftables.js';
 import { findUnbalanced, readDrops } from '../helpers/wire.js';
@@ -45,8 +52,6 @@ interface Row {
 
 const answer = /Hello from the server. You are 10\.1\.0\.10,/;
 const behindFw = /Hello from the server. You are 10\.0\.0\.2,/;
-const refused = /\(7\)/;
-const unanswered = /\(28\)/;
 const ports = { integrity: 'require' } as const;
 const addresses = { integrity: 'require', binding: 'addresses' } as const;
 
@@ -137,10 +142,7 @@ for (const row of rows) {
     );
     const before = await readLedger(lab);
     const target = row.nat === 'source' ? 80 : port;
-    t.regex(
-      await onEitherWay(lab, 'client', ['curl', '-sS', '--max-time', '1', `http://${server}:${target}/`]),
-      row.fetched,
-    );
+    t.regex(await fetchPage(lab, `${server}:${target}`), row.fetched);
     const dropped = subtractLedger(await readLedger(lab), before);
     t.deepEqual(Object.keys(dropped), row.dropped ? [row.dropped] : []);
     for (const host of agentHosts) t.deepEqual(findUnbalanced(await readDrops(lab, host)), [], host);

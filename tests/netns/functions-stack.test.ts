@@ -10,14 +10,21 @@ import {
   countBroken,
   forgetMtu,
   learnedMtu,
-  onEitherWay,
   pingOnce,
   sendDatagrams,
   server,
 } from '../helpers/delivery.js';
-import { createFunctionLab, services, through } from '../helpers/function-lab.js';
+import {
+  createFunctionLab,
+  fetchPage,
+  greeting,
+  refused,
+  services,
+  through,
+  unanswered,
+} from '../helpers/function-lab.js';
 import type { TestLab } from '../helpers/namespaces.js';
-import { addRules, deleteTable, readCounter } from '../helpers/nftables.js';
+import { readCounter, withTable } from '../helpers/nftables.js';
 import { capture, findUnbalanced, readDrops, readPaths, runScapy } from '../helpers/wire.js';
 
 const client = '10.1.0.10';
@@ -35,23 +42,11 @@ test.afterEach.always(async (t) => {
   for (const host of agentHosts) t.deepEqual(findUnbalanced(await readDrops(lab, host)), [], host);
 });
 
-/** A table of fw named `function`, for the time of a test. */
-async function withRules(rules: string, action: () => Promise<void>): Promise<void> {
-  await addRules(lab, 'fw', `table ip function {\n${rules}\n}`);
-  try {
-    await action();
-  } finally {
-    await deleteTable(lab, 'fw', 'ip function');
-  }
-}
-
-const counted = (name: string): Promise<number> => readCounter(lab, 'fw', 'ip function', name);
-/** What the web server says, or `(7)` for a connection that was refused, `(28)` for one that got no answer. */
-const fetchPort = (port: number): Promise<string> =>
-  onEitherWay(lab, 'client', ['curl', '-sS', '--max-time', '1', `http://${server}:${port}/`]);
-const greeting = /Hello from the server/;
-const refusedByServer = /\(7\)/;
-const unanswered = /\(28\)/;
+const table = 'ip function';
+const withRules = (rules: string, action: () => Promise<void>): Promise<void> =>
+  withTable(lab, 'fw', table, rules, action);
+const counted = (name: string): Promise<number> => readCounter(lab, 'fw', table, name);
+const fetchPort = (port: number): Promise<string> => fetchPage(lab, `${server}:${port}`);
 
 const blocking = `counter blocked { }
   counter passed { }
@@ -65,7 +60,7 @@ test.serial('a hop that is only transit: its nftables see nothing of the flow', 
   await putInForce(lab, { there: through('plain') }, services);
   await withRules(blocking, async () => {
     t.regex(await fetchPort(80), greeting);
-    t.regex(await fetchPort(81), refusedByServer, 'nothing listens there');
+    t.regex(await fetchPort(81), refused, 'nothing listens there');
     t.deepEqual([await counted('blocked'), await counted('passed')], [0, 0]);
   });
 });

@@ -6,7 +6,7 @@
  *                    └──── router ───┘     10.0.0.77: plain Linux that lets source routes pass
  */
 import { setTimeout } from 'node:timers/promises';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { agentHosts } from '../../src/lab-standing.js';
 import { labTopology } from '../../src/lab-topology.js';
 import type { Mesh } from '../../src/mesh.js';
@@ -21,6 +21,7 @@ import {
   sendDatagrams,
   server,
   subtractLedger,
+  waitForPing,
 } from '../helpers/delivery.js';
 import { createLab, type TestLab } from '../helpers/namespaces.js';
 import { addRules } from '../helpers/nftables.js';
@@ -209,7 +210,7 @@ test.serial(
     }
     const before = await count('ids', 'advanced');
     const far = { address: '192.168.7.2' };
-    await waitForPing(t, 'the tunnel is up', far);
+    await waitForPing(t, lab, 'the tunnel is up', far);
     // Outside it measures 1500, and its checksum is left to the device: it cannot be fragmented, and the tunnel is told.
     await countLosses(t, lab, ['cannot_fragment'], async () => {
       t.is((await pingOnce(lab, 1450, 'do', far)).received, 0);
@@ -249,7 +250,7 @@ test.serial('the first packet after all neighbours are forgotten is not lost', a
 test.serial('a hop whose MAC address changes is found again', async (t) => {
   await lab.on('ids', 'sysctl', '-qw', 'net.ipv4.conf.mesh0.arp_notify=1');
   await lab.on('ids', 'ip', 'link', 'set', 'mesh0', 'address', '02:00:00:00:77:03');
-  await waitForPing(t, 'ids is found again');
+  await waitForPing(t, lab, 'ids is found again');
   const seen = await capture(lab, 'ids', 'mesh0', 'icmp and host 10.0.0.3', ['eth.dst'], async () => {
     t.is((await pingOnce(lab, 100, 'dont')).received, 1);
   });
@@ -271,16 +272,8 @@ test.serial('packets to a dead next hop are all accounted for', async (t) => {
   for (const way of ['10.9.0.0/24 via 10.0.0.4', '10.1.0.0/24 via 10.0.0.1']) {
     await lab.on('ids', 'ip', 'route', 'replace', ...way.split(' '));
   }
-  await waitForPing(t, 'ids is back');
+  await waitForPing(t, lab, 'ids is back');
 });
-
-/** For what the kernel needs time: neighbours. */
-async function waitForPing(t: ExecutionContext, what: string, target?: { address: string }): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while ((await pingOnce(lab, 100, 'dont', target)).received === 0) {
-    if (Date.now() > deadline) return t.fail(`${what}: not within 10 s`);
-  }
-}
 
 test.serial(
   'a flood of packets that are too big is answered at a limited rate, and counted to the last',
