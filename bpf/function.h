@@ -18,7 +18,8 @@
 #include <stddef.h>
 
 enum {
-	LSR_MASKED_STRICT = 1, /* in the pointer */
+	LSR_MASKED_STRICT = 1,  /* in the pointer */
+	LSR_SNAP_PARTIAL = 128, /* bytes; holds the checksum of TCP, also of one inside VXLAN */
 };
 
 /* The head of a masked source route as it is on the wire; another one stays as it is. */
@@ -192,6 +193,18 @@ LSR_STEP int copy_to_tap(struct __sk_buff *skb, struct lsr_packet *packet,
 	return 0;
 }
 
+/*
+ * Cuts a copy down to `snap` bytes. The kernel does not cut off a checksum that the device is to make
+ * (net/core/filter.c, __bpf_skb_min_len); such a copy keeps some more.
+ */
+static __always_inline bool cut_copy(struct __sk_buff *skb, __u32 length, __u32 snap)
+{
+	if (!snap || snap >= length || !bpf_skb_change_tail(skb, LSR_ETHERNET + snap, 0))
+		return true;
+	return length <= LSR_SNAP_PARTIAL ||
+	       !bpf_skb_change_tail(skb, LSR_ETHERNET + LSR_SNAP_PARTIAL, 0);
+}
+
 /* At the egress hook of a tap, with the copy. */
 LSR_STEP int finish_copy(struct __sk_buff *skb, struct lsr_packet *packet)
 {
@@ -204,9 +217,7 @@ LSR_STEP int finish_copy(struct __sk_buff *skb, struct lsr_packet *packet)
 	reason = strip_options(skb, packet, final);
 	if (reason)
 		return reason;
-	if (snap && snap < packet->length && bpf_skb_change_tail(skb, LSR_ETHERNET + snap, 0))
-		return LSR_DROP_RESIZE;
-	return LSR_TAPPED;
+	return cut_copy(skb, packet->length, snap) ? LSR_TAPPED : LSR_DROP_RESIZE;
 }
 
 /* Gives a packet whose chain has ended here to a function that gets no options. */

@@ -172,9 +172,9 @@ function watchCounters<Result>(run: () => Result): { result: Result; counted: Co
 }
 
 /** Sends a packet in at a port, and tells what came out where, as hex without Ethernet. */
-function exchange(port: string, packet: Ipv4, expected: Record<string, number>) {
+function exchange(port: string, packet: Ipv4, expected: Record<string, number>, options = {}) {
   const { result, counted } = watchCounters(() =>
-    exchangeFrame(`${port}p`, ethernet(macOf(port), ipv4(packet)), withPeers(expected)),
+    exchangeFrame(`${port}p`, ethernet(macOf(port), ipv4(packet)), withPeers(expected), options),
   );
   const seen = Object.fromEntries(
     Object.entries(result).map(([device, frames]) => [device.replace(/p$/, ''), frames]),
@@ -350,6 +350,19 @@ test.serial('a tap gets at most `snap` bytes, and the original stays whole', (t)
   t.is(hex(seen.tap0?.[0]), bytesOf({ source: client, destination: server }).slice(0, 48));
   t.is(hex(seen.mesh0?.[0]), onward('snapTap'));
 });
+
+for (const [length, kept] of [
+  [48, 48],
+  [228, 128],
+] as const) {
+  test.serial(`a copy of ${length} bytes whose checksum is still to be made keeps ${kept}`, (t) => {
+    const sent = chained('snapTap', 1, { payload: udp({ data: 'x'.repeat(length - 28) }) });
+    const { seen, counted } = exchange('mesh0', sent, { mesh0: 1, tap0: 1 }, { partial: true });
+    t.is(seen.tap0?.[0]?.length, 14 + kept);
+    t.is(seen.mesh0?.[0]?.length, 14 + ipv4(sent).length);
+    t.like(counted['mesh0 ingress'], { advanced: 1, copied: 1 });
+  });
+}
 
 test.serial('of 400 packets a tap with `sample: 4` gets about 100, and all go on', (t) => {
   const data = ethernet(macOf('mesh0'), ipv4(chained('rareTap', 1)));

@@ -204,28 +204,40 @@ export function sendFrame(device: string, frame: Buffer): void {
 
 /**
  * Puts a frame on the cable at its far end, and returns the IPv4 frames that then come out of the far ends of others,
- * by device: as many as are expected, and what else is there by then.
+ * by device: as many as are expected, and what else is there by then. `partial`: the UDP checksum is left to the device.
  */
 export function exchangeFrame(
   device: string,
   frame: Buffer,
   expected: Readonly<Record<string, number>>,
+  { partial = false } = {},
 ): Record<string, Buffer[]> {
   const program = `
-import json, select, socket, sys
-device, frame, expected = sys.argv[1], bytes.fromhex(sys.argv[2]), json.loads(sys.argv[3])
+import json, select, socket, struct, sys
+device, frame, expected, partial = sys.argv[1], bytes.fromhex(sys.argv[2]), *map(json.loads, sys.argv[3:5])
 listening = {}
 for name in expected:
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)); sock.bind((name, 0x0800))
     listening[sock] = name
-out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); out.bind((device, 0)); out.send(frame)
+out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); out.bind((device, 0))
+if partial: # struct virtio_net_hdr: NEEDS_CSUM, no GSO, where L4 begins, its checksum
+    out.setsockopt(263, 15, 1) # SOL_PACKET, PACKET_VNET_HDR
+    frame = struct.pack("BBHHHH", 1, 0, 0, 0, 14 + (frame[14] & 15) * 4, 6) + frame
+out.send(frame)
 seen = {name: [] for name in expected}
 while select.select(list(listening), [], [], 5 if any(len(seen[n]) < c for n, c in expected.items()) else 0)[0]:
     for sock in select.select(list(listening), [], [], 0)[0]:
         data, address = sock.recvfrom(65535)
         if address[2] != socket.PACKET_OUTGOING: seen[listening[sock]].append(data.hex())
 print(json.dumps(seen))`;
-  const words = ['-c', program, device, frame.toString('hex'), JSON.stringify(expected)];
+  const words = [
+    '-c',
+    program,
+    device,
+    frame.toString('hex'),
+    JSON.stringify(expected),
+    JSON.stringify(partial),
+  ];
   const seen = JSON.parse(execFileSync('python3', words, { encoding: 'utf8' })) as Record<string, string[]>;
   return Object.fromEntries(
     Object.entries(seen).map(([name, frames]) => [name, frames.map((hex) => Buffer.from(hex, 'hex'))]),

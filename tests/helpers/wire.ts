@@ -11,8 +11,14 @@ import { enterNamespace } from '../../src/lab-topology.js';
 import type { PathRecord } from '../../src/record.js';
 import type { TestLab } from './namespaces.js';
 
-/** In this time tcpdump reads what came last; when it is told to end, it does so at once. */
-const readMs = 250;
+/**
+ * How tcpdump takes packets over from the kernel: each at once, or thousands of any size through a ring of 64 MiB, whose
+ * blocks it is given after 1 s at the latest. In `readMs` it reads what came last; when it is told to end, it does so at once.
+ */
+const modes = {
+  each: { words: ['--immediate-mode'], readMs: 250 },
+  bulk: { words: ['-B', '65536'], readMs: 1500 },
+} as const;
 
 /** Captures on a host's interface while `action` runs; returns tshark's fields of each packet. */
 export async function capture(
@@ -22,11 +28,12 @@ export async function capture(
   filter: string,
   fields: readonly string[],
   action: () => Promise<unknown>,
+  mode: keyof typeof modes = 'each',
 ): Promise<string[][]> {
   const folder = mkdtempSync(join(tmpdir(), 'lsr-capture-'));
   try {
     const file = join(folder, 'wire.pcap');
-    await record(lab, host, device, filter, file, action);
+    await record(lab, host, ['-i', device, '-w', file, filter], action, mode);
     const checked = ['ip', 'tcp', 'udp'].flatMap((layer) => ['-o', `${layer}.check_checksum:TRUE`]);
     const wanted = fields.flatMap((field) => ['-e', field]);
     const printed = await lab.on(host, 'tshark', '-r', file, ...checked, '-T', 'fields', ...wanted);
@@ -42,24 +49,27 @@ export async function capture(
 async function record(
   lab: TestLab,
   host: string,
-  device: string,
-  filter: string,
-  file: string,
+  words: readonly string[],
   action: () => Promise<unknown>,
+  mode: keyof typeof modes,
 ): Promise<void> {
-  const command = ['tcpdump', '-U', '--immediate-mode', '-i', device, '-w', file, filter];
+  const { words: taking, readMs } = modes[mode];
+  const command = ['tcpdump', '-U', ...taking, ...words];
   const tcpdump = spawn('nsenter', enterNamespace(lab.prefix + host, command), {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
+  let said = '';
+  tcpdump.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
   await once(tcpdump.stderr, 'data'); // "listening on …"
   try {
     await action();
     await setTimeout(readMs);
   } finally {
-    const ended = once(tcpdump, 'exit');
+    const ended = once(tcpdump, 'close');
     tcpdump.kill('SIGINT');
     await ended;
   }
+  if (mode === 'bulk' && !/^0 packets dropped by kernel/m.test(said)) throw new Error(said);
 }
 
 export async function readPaths(lab: TestLab, host: string, query = ''): Promise<PathRecord[]> {
