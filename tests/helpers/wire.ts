@@ -16,8 +16,9 @@ import type { TestLab } from './namespaces.js';
  * blocks it is given after 1 s at the latest. In `readMs` it reads what came last; when it is told to end, it does so at once.
  */
 const modes = {
-  each: { words: ['--immediate-mode'], readMs: 250 },
-  bulk: { words: ['-B', '65536'], readMs: 1500 },
+  each: { words: ['--immediate-mode'], readMs: 250, decode: [] },
+  // Without `decode` tshark takes minutes now and then: random payload looks like anything to it.
+  bulk: { words: ['-B', '65536'], readMs: 1500, decode: ['-d', 'tcp.port==1-65535,data'] },
 } as const;
 
 /** Captures on a host's interface while `action` runs; returns tshark's fields of each packet. */
@@ -36,7 +37,17 @@ export async function capture(
     await record(lab, host, ['-i', device, '-w', file, filter], action, mode);
     const checked = ['ip', 'tcp', 'udp'].flatMap((layer) => ['-o', `${layer}.check_checksum:TRUE`]);
     const wanted = fields.flatMap((field) => ['-e', field]);
-    const printed = await lab.on(host, 'tshark', '-r', file, ...checked, '-T', 'fields', ...wanted);
+    const printed = await lab.on(
+      host,
+      'tshark',
+      '-r',
+      file,
+      ...checked,
+      ...modes[mode].decode,
+      '-T',
+      'fields',
+      ...wanted,
+    );
     return printed
       .split('\n')
       .filter(Boolean)
