@@ -10,7 +10,6 @@
 #include <linux/tcp.h>
 
 enum {
-	LSR_TCP_SYN = 0x02,
 	LSR_TCP_MSS = 2, /* option kind */
 	LSR_TCP_MSS_LENGTH = 4,
 	LSR_TCP_BASE = 20,
@@ -97,7 +96,7 @@ static __always_inline bool is_syn(struct __sk_buff *skb, const struct lsr_packe
 
 	if (packet->protocol != IPPROTO_TCP || is_fragment(packet))
 		return false;
-	if (load_bytes(skb, packet->header + 13, &flags, sizeof(flags)))
+	if (load_bytes(skb, packet->header + LSR_TCP_FLAGS, &flags, sizeof(flags)))
 		return false;
 	return flags & LSR_TCP_SYN;
 }

@@ -5,6 +5,12 @@
 
 #include "flow.h"
 
+enum {
+	LSR_TCP_FLAGS = 13, /* offset */
+	LSR_TCP_SYN = 0x02,
+	LSR_TCP_ACK = 0x10,
+};
+
 static __always_inline bool has_ports(const struct lsr_packet *packet)
 {
 	switch (packet->protocol) {
@@ -110,6 +116,7 @@ LSR_STEP int read_chain(const struct lsr_fields *fields, __u32 number, struct ls
 		if (!choice || slot >= LSR_SLOTS)
 			return LSR_DROP_NO_CHAIN;
 		chain->path = choice->path[slot];
+		chain->before = choice->before[slot];
 	}
 	return chain->path ? 0 : LSR_DROP_UNAVAILABLE;
 }

@@ -111,6 +111,29 @@ LSR_STEP int impose(struct __sk_buff *skb, struct lsr_packet *packet, __u32 numb
 	return reason ? reason : LSR_IMPOSED;
 }
 
+/*
+ * While a node is drained, a TCP connection that begins takes its new path at once, and is remembered; what was there
+ * before stays until the drain ends, and so does all that has no beginning to be seen.
+ */
+LSR_STEP int settle_path(struct __sk_buff *skb, const struct lsr_packet *packet,
+			 const struct lsr_fields *fields, struct lsr_chain *chain)
+{
+	__u32 known = 1;
+	__u8 flags = 0;
+	__u64 flow;
+
+	if (!packet || !fields || !chain || !chain->before || chain->before == chain->path)
+		return 0;
+	flow = hash_flow(fields);
+	if (packet->protocol == IPPROTO_TCP && !is_fragment(packet) &&
+	    !load_bytes(skb, packet->header + LSR_TCP_FLAGS, &flags, sizeof(flags)) &&
+	    (flags & (LSR_TCP_SYN | LSR_TCP_ACK)) == LSR_TCP_SYN)
+		bpf_map_update_elem(&moved, &flow, &known, BPF_ANY);
+	if (!bpf_map_lookup_elem(&moved, &flow))
+		chain->path = chain->before;
+	return 0;
+}
+
 /* Sends a packet whose segment of a chain has ended here down the next one. */
 LSR_STEP int begin_segment(struct __sk_buff *skb, struct lsr_packet *packet)
 {
@@ -124,6 +147,7 @@ LSR_STEP int begin_segment(struct __sk_buff *skb, struct lsr_packet *packet)
 	reason = read_chain(&fields, packet->onward, &chain);
 	if (reason)
 		return reason;
+	settle_path(skb, packet, &fields, &chain);
 	reason = impose(skb, packet, chain.path, chain.number);
 	if (reason == LSR_IMPOSED)
 		note(packet, LSR_NOTE_SEGMENT);
@@ -151,6 +175,7 @@ LSR_STEP int classify(struct __sk_buff *skb, struct lsr_packet *packet, __u32 or
 	reason = choose_chain(&fields, has_ports(packet), &chain);
 	if (reason)
 		return reason;
+	settle_path(skb, packet, &fields, &chain);
 	if (is_fragment(packet) && chain.fragments == LSR_FRAGMENTS_DROP)
 		return LSR_DROP_FRAGMENT;
 	if (packet->stage == LSR_ARRIVED && passes_port(skb, packet))

@@ -27,8 +27,9 @@ enum lsr_limits {
 	LSR_EPOCH_NS = 2000000000,  /* a tag holds in its epoch and in the next */
 	LSR_LAG_NS = 500000000,     /* how far clocks may differ without a loss */
 	LSR_SEEN_MAX = 65536,       /* packets that a hop remembers, where it takes none twice */
-	LSR_SLOTS = 512,       /* of a chain with several paths; a flow falls into one of them */
-	LSR_PROBE_PORT = 7914, /* UDP */
+	LSR_SLOTS = 512,        /* of a chain with several paths; a flow falls into one of them */
+	LSR_PROBE_PORT = 7914,  /* UDP */
+	LSR_MOVED_MAX = 262144, /* flows that began while a node was drained */
 	LSR_SAMPLES_PER_SECOND = 100, /* of drops, on each CPU; see sample_drop() */
 	LSR_SAMPLES_BURST = 50,
 };
@@ -289,11 +290,13 @@ struct lsr_chain {
 	__u16 number;   /* in the integrity option, 1…LSR_CHAIN_MAX */
 	__u8 fragments; /* enum lsr_fragments */
 	__u8 several;   /* its paths are in `choices` */
+	__u32 before; /* only from read_chain(): the path of flows that were there before a node was drained */
 };
 
 /* `choices`: set and chain -> the path for each slot that a flow can fall into; 0 where none is up. */
 struct lsr_choice {
 	__u32 path[LSR_SLOTS];
+	__u32 before[LSR_SLOTS]; /* while a node is drained: of flows that were there; else 0 */
 };
 
 /* What the tag of a packet covers beside its path, its addresses and its protocol. */

@@ -119,6 +119,14 @@ struct {
 	__type(value, struct lsr_destination);
 } destinations SEC(".maps");
 
+/* Hash of a flow that began while a node of its chain was drained -> 1. Empty at all other times. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, LSR_MOVED_MAX);
+	__type(key, __u64);
+	__type(value, __u32);
+} moved SEC(".maps");
+
 /* A plain hash: a full one refuses and the loss is counted, where an LRU would evict in silence. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

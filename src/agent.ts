@@ -1,4 +1,5 @@
 import type { ApplyResult, ChainView, DropsView, Status } from './api-schemas.js';
+import type { Drains } from './drains.js';
 import type { KeysView } from './keys.js';
 import type { Mesh } from './mesh.js';
 
@@ -24,6 +25,10 @@ export interface Agent {
   keys(): KeysView;
   /** Puts keys in force. Throws KEYS_INVALID, which quotes none of them, or STORE. */
   applyKeys(text: string): KeysView;
+  /** The nodes that flows are sent past. */
+  drains(): Drains;
+  /** Puts others in their place. Throws REQUEST_INVALID or STORE. */
+  applyDrains(text: string): Drains;
   chains(): ChainView[];
   drops(): Promise<DropsView>;
   /** Carries the kernel's flow counters into the store, so that a query sees them. */

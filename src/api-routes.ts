@@ -16,6 +16,7 @@ import {
   pageLimit,
   StatusSchema,
 } from './api-schemas.js';
+import { DrainsSchema } from './drains.js';
 import { LsrError } from './errors.js';
 import { KeysSchema, KeysViewSchema } from './keys.js';
 import { MeshSchema } from './mesh.js';
@@ -48,6 +49,7 @@ export function addRoutes(app: Scope, context: RouteContext): void {
   app.get('/v1/drops', answering('What was dropped, where and why', DropsSchema), () => agent.drops());
   addMeshRoutes(app, context);
   addKeyRoutes(app, context);
+  addDrainRoutes(app, context);
   addPathsRoute(app, context);
   app.get(
     '/metrics',
@@ -100,6 +102,17 @@ function addKeyRoutes(app: Scope, { agent, readOnly }: RouteContext): void {
   const { schema } = answering('Put integrity keys in force, all or none', KeysViewSchema);
   const write = { schema: { ...schema, body: KeysSchema, consumes: mediaTypes } };
   app.put('/v1/keys', { ...write, ...writing(app, readOnly) }, ({ body }) => agent.applyKeys(readBody(body)));
+}
+
+function addDrainRoutes(app: Scope, { agent, readOnly }: RouteContext): void {
+  app.get('/v1/drains', answering('The nodes that flows are sent past', DrainsSchema), () => ({
+    drains: agent.drains(),
+  }));
+  const { schema } = answering('Send flows past these nodes, and no others', DrainsSchema);
+  const write = { schema: { ...schema, body: DrainsSchema, consumes: mediaTypes } };
+  app.put('/v1/drains', { ...write, ...writing(app, readOnly) }, ({ body }) => ({
+    drains: agent.applyDrains(readBody(body)),
+  }));
 }
 
 /** A route for the socket alone, whose body is checked by its own reader. */

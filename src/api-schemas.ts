@@ -110,7 +110,7 @@ export const ChainViewSchema = Type.Object(
           share: Type.Number({
             minimum: 0,
             maximum: 1,
-            description: 'of the flows, as far as is known here',
+            description: 'of the flows that begin now, as far as is known here',
           }),
         },
         closed,

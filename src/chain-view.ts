@@ -1,24 +1,27 @@
 import { formatAddress, formatPrefix } from './address.js';
 import type { ChainView } from './api-schemas.js';
+import { type Availability, chooseAvailable } from './availability.js';
 import type { ProbedPath } from './prober.js';
 import type { RenderedChain } from './render.js';
-import { choosePaths } from './ways.js';
 
-/** Paths by id: those that this host probes, and those of them that are down. */
 interface Watch {
+  /** Paths that this host probes, by id. */
   watched: ReadonlySet<number>;
-  down: ReadonlySet<number>;
+  available: Availability;
 }
 
 /** A chain as people see it. */
-export function describeChain(chain: RenderedChain, { watched, down }: Watch): Omit<ChainView, 'packets'> {
+export function describeChain(
+  chain: RenderedChain,
+  { watched, available }: Watch,
+): Omit<ChainView, 'packets'> {
   const { name, id, path, ways, destinations, takenBy } = chain;
   return {
     name,
     id,
     mode: path.mode,
     hops: listHops(chain),
-    paths: listPaths(ways, { watched, down }),
+    paths: listPaths(ways, { watched, available }),
     record: path.record,
     overhead: path.options.length,
     destinations: destinations.map(formatPrefix),
@@ -48,8 +51,8 @@ function listHops({ ways }: RenderedChain): ChainView['hops'] {
   });
 }
 
-function listPaths(ways: RenderedChain['ways'], { watched, down }: Watch): ChainView['paths'] {
-  const chosen = choosePaths(ways, ({ id }) => !down.has(id));
+function listPaths(ways: RenderedChain['ways'], { watched, available }: Watch): ChainView['paths'] {
+  const { now: chosen } = chooseAvailable(ways, available, Date.now());
   const seen = new Set<number>();
   return ways.flatMap(({ absent, slots }) =>
     [...new Set(slots)].flatMap(({ id, hops }): ChainView['paths'] => {
@@ -60,7 +63,7 @@ function listPaths(ways: RenderedChain['ways'], { watched, down }: Watch): Chain
           id,
           nodes: hops.map(({ node }) => node),
           absent: absent.map(({ service }) => service),
-          state: down.has(id) ? 'down' : watched.has(id) ? 'up' : 'unwatched',
+          state: available.down.has(id) ? 'down' : watched.has(id) ? 'up' : 'unwatched',
           share: chosen.filter((path) => path?.id === id).length / chosen.length,
         },
       ];

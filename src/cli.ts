@@ -7,6 +7,7 @@ import { addChainsCommand } from './commands/chains.js';
 import { addCheckCommand } from './commands/check.js';
 import { addDaemonCommand } from './commands/daemon.js';
 import { addDoctorCommand } from './commands/doctor.js';
+import { addDrainCommand } from './commands/drain.js';
 import { addDropsCommand } from './commands/drops.js';
 import { addKeysCommand } from './commands/keys.js';
 import { addLabCommand } from './commands/lab.js';
@@ -27,6 +28,7 @@ const commands = [
   addChainsCommand,
   addPathsCommand,
   addDropsCommand,
+  addDrainCommand,
   addKeysCommand,
   addDoctorCommand,
   addBackstopCommand,

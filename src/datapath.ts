@@ -30,6 +30,7 @@ const mapNames = [
   'keys',
   'signing',
   'seen',
+  'moved',
   'counters',
   'flows',
   'deviations',

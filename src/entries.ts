@@ -1,4 +1,5 @@
 import { type Address, type Prefix, parseAddress } from './address.js';
+import { type Availability, type Choice, chooseAvailable } from './availability.js';
 import { encode, encodeIndex, type Struct } from './codec.js';
 import { LsrError } from './errors.js';
 import { functionNumber, functionTable } from './functions.js';
@@ -8,7 +9,6 @@ import { type Binding, countTagBytes, hashText, headerAt, type RenderedPath } fr
 import { pathsOf, type Rendered, type RenderedChain } from './render.js';
 import type { PortRole } from './role.js';
 import { renderRules } from './tuples.js';
-import { choosePaths } from './ways.js';
 
 /** Key bytes (latin1) -> value bytes. */
 export type Table = Map<string, Buffer>;
@@ -34,8 +34,7 @@ export interface Host {
   mtu: number;
   /** All its own addresses, whether in the mesh document or not. */
   addresses: readonly Address[];
-  /** Paths that cannot be used now, by id. */
-  down: ReadonlySet<number>;
+  available: Availability;
   /** Its managed interfaces, as far as they are there. */
   ports: readonly HostPort[];
 }
@@ -95,7 +94,7 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
       hops: makeTable(
         visited.flatMap((path) => hopEntries(path, edges.get(path.id) ?? 0, version.generation)),
       ),
-      ...makeChoices(chains, host.down, version),
+      ...makeChoices(chains, host.available, version),
       rules: rules.rules,
       tuples: rules.tuples,
     },
@@ -103,37 +102,42 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
 }
 
 /**
- * Where packets of chains that begin here go, with some paths down: what a failover changes, and nothing else does.
+ * Where packets of chains that begin here go, as far as paths are available: what a failover changes, and nothing else does.
  */
 export function makeChoices(
   chains: readonly RenderedChain[],
-  down: ReadonlySet<number>,
+  available: Availability,
   { set, generation }: Version,
 ): Pick<Tables, 'chains' | 'choices'> {
   const chosen = chains.map((chain) => ({
     chain,
     key: encode('lsr_chain_key', { chain: chain.id, set }),
-    paths: choosePaths(chain.ways, ({ id }) => !down.has(id)).map((path) => path?.id ?? 0),
+    choice: chooseAvailable(chain.ways, available, Date.now()),
   }));
+  const ids = (paths: Choice['now']): number[] => paths.map((path) => path?.id ?? 0);
   return {
     chains: makeTable(
-      chosen.map(({ chain, key, paths }) => {
-        const several = paths.length > 1;
+      chosen.map(({ chain, key, choice }) => {
+        const several = choice.now.length > 1;
         const fragments = chain.fragments === 'drop' ? 'LSR_FRAGMENTS_DROP' : 'LSR_FRAGMENTS_CHAIN';
         const value: Struct<'lsr_chain'> = {
-          path: several ? 0 : (paths[0] ?? 0),
+          path: several ? 0 : (ids(choice.now)[0] ?? 0),
           generation,
           number: chain.number,
           fragments: enums.lsr_fragments[fragments],
           several: several ? 1 : 0,
+          before: 0,
         };
         return [key, encode('lsr_chain', value)];
       }),
     ),
     choices: makeTable(
       chosen
-        .filter(({ paths }) => paths.length > 1)
-        .map(({ key, paths }) => [key, encode('lsr_choice', { path: paths })]),
+        .filter(({ choice }) => choice.now.length > 1)
+        .map(({ key, choice }) => [
+          key,
+          encode('lsr_choice', { path: ids(choice.now), before: ids(choice.before ?? []) }),
+        ]),
     ),
   };
 }

@@ -1,16 +1,17 @@
 // Generated from the BTF of bpf/lsr.bpf.c by `npm run layout`. Do not edit.
 
-export const digest = '949ef9d1ccc48e02d44d760b4cedef3512e8185db0a09b891c7ecb5e97e6a6c2';
+export const digest = '0a6aaae52db61b1bbbcba4086cef3348cfa3382f566b26fda8aeafba68f1c174';
 
 export const structs = {
   lsr_chain: {
-    size: 12,
+    size: 16,
     fields: {
       path: { offset: 0, kind: 'u32' },
       generation: { offset: 4, kind: 'u32' },
       number: { offset: 8, kind: 'u16' },
       fragments: { offset: 10, kind: 'u8' },
       several: { offset: 11, kind: 'u8' },
+      before: { offset: 12, kind: 'u32' },
     },
   },
   lsr_chain_key: {
@@ -21,9 +22,10 @@ export const structs = {
     },
   },
   lsr_choice: {
-    size: 2048,
+    size: 4096,
     fields: {
       path: { offset: 0, kind: 'u32', count: 512 },
+      before: { offset: 2048, kind: 'u32', count: 512 },
     },
   },
   lsr_counters: {
@@ -283,6 +285,7 @@ export const enums = {
     LSR_SEEN_MAX: 65536,
     LSR_SLOTS: 512,
     LSR_PROBE_PORT: 7914,
+    LSR_MOVED_MAX: 262144,
     LSR_SAMPLES_PER_SECOND: 100,
     LSR_SAMPLES_BURST: 50,
   },

@@ -9,10 +9,13 @@ import {
   writeEntries,
 } from './apply.js';
 import type { Intent } from './audit.js';
+import type { Availability } from './availability.js';
 import { decode, encode } from './codec.js';
 import { diffTables } from './diff.js';
 import { type Entries, type Host, makeChoices, makeEntries, type Version } from './entries.js';
 import type { Mesh } from './mesh.js';
+import type { BpfMap } from './native.js';
+import type { RenderedPath } from './path.js';
 import { pathsOf, renderMesh } from './render.js';
 
 /** Packets that left the edge before a change are still on their way for so long. */
@@ -24,13 +27,13 @@ const hostTables = ['addresses', 'functions', 'paths'] as const;
 
 /** What the tables of the data path were last written for: a mesh document, and this host. */
 export class MeshTables {
-  readonly #maps: Maps;
+  readonly #maps: Maps & { moved: BpfMap };
   #intents: Intent[] = [];
   #entries: Entries | null = null;
   #host: Host | null = null;
   #sweep: NodeJS.Timeout | undefined;
 
-  constructor(maps: Maps) {
+  constructor(maps: Maps & { moved: BpfMap }) {
     this.#maps = maps;
   }
 
@@ -82,16 +85,22 @@ export class MeshTables {
   }
 
   /** For paths that have gone down or come up, or drained: the edges' choices alone. */
-  writeChoices(node: string, down: ReadonlySet<number>, changed: ReadonlySet<number>): void {
+  writeChoices(node: string, available: Availability, changes: (path: RenderedPath) => boolean): void {
     const [intent] = this.#intents;
     if (!intent) return;
     const begun = intent.rendered.chains.filter(
-      (chain) => chain.at.includes(node) && pathsOf(chain).some(({ id }) => changed.has(id)),
+      (chain) => chain.at.includes(node) && pathsOf(chain).some(changes),
     );
-    const made = makeChoices(begun, down, readState(this.#maps));
+    const made = makeChoices(begun, available, readState(this.#maps));
     for (const name of ['choices', 'chains'] as const) {
       for (const [key, value] of made[name]) this.#maps[name].put(Buffer.from(key, 'latin1'), value);
     }
+  }
+
+  /** Flows that began during a drain are like any others after it. */
+  forgetMoved(): void {
+    const { keys, count } = this.#maps.moved.entries();
+    if (count > 0) this.#maps.moved.deleteBatch(keys);
   }
 
   /** Paths of a document that are not used though they should be: what was down when an agent before this one ended. */

@@ -2,13 +2,17 @@ import { parseAddress } from './address.js';
 import type { Agent, AppliedMesh, ApplyResult, ChainView, DropsView, Status } from './agent.js';
 import type { AgentConfig } from './agent-config.js';
 import { Audit } from './audit.js';
+import { type Availability, readDrained } from './availability.js';
 import type { Guarded } from './backstop.js';
 import { BackstopTable } from './backstop-table.js';
 import { describeChain, listChoices } from './chain-view.js';
 import { decode } from './codec.js';
 import type { Datapath } from './datapath.js';
+import { type Drains, drainsFile, loadDrains, readDrains } from './drains.js';
 import { explainDrops, readCounters, readSample, type Sample } from './drops.js';
 import type { Host } from './entries.js';
+import { LsrError } from './errors.js';
+import { quote, suggest } from './finding.js';
 import { defaultHealth } from './health.js';
 import { type Fault, type Link, listLinks, meshMtu, type Port, portMtu } from './interfaces.js';
 import { KeyRing } from './key-ring.js';
@@ -63,12 +67,15 @@ export class RunningAgent implements Agent {
   readonly #prober = new Prober((down) => this.#failOver(down));
   /** Paths that are not used now, by id. */
   #down: ReadonlySet<number> = new Set();
+  #drains: Drains = [];
+  #drainTimers: NodeJS.Timeout[] = [];
 
   constructor(parts: Parts) {
     this.#parts = parts;
     this.#log = componentLogger(parts.logger, 'agent');
     this.#tables = new MeshTables(parts.datapath.maps);
     this.#keys = new KeyRing(parts.datapath.maps);
+    this.#drains = loadDrains(parts.config.store);
     this.#audit = new Audit([parts.datapath.maps.flows, parts.datapath.maps.deviations], parts.store);
   }
 
@@ -87,6 +94,7 @@ export class RunningAgent implements Agent {
     );
     this.#timer = setInterval(() => this.#harvest(), harvestMs).unref();
     this.#followPaths();
+    this.#drainNodes(this.#drains);
     this.#watches = [
       setInterval(() => this.#keys.followClock(), watchMs.clock).unref(),
       setInterval(() => this.#watchPrograms(), watchMs.programs).unref(),
@@ -97,6 +105,7 @@ export class RunningAgent implements Agent {
   async stop(): Promise<void> {
     this.#events?.close();
     this.#prober.close();
+    for (const timer of this.#drainTimers) clearTimeout(timer);
     for (const timer of [this.#timer, this.#soon, ...this.#watches]) if (timer) clearTimeout(timer);
     await this.#turn;
     this.#tables.close();
@@ -206,7 +215,7 @@ export class RunningAgent implements Agent {
     if (!applied) return [];
     const packets = this.#parts.store.sumPackets();
     return renderMesh(applied.document).chains.map((chain) => ({
-      ...describeChain(chain, { watched: this.#prober.watched, down: this.#down }),
+      ...describeChain(chain, { watched: this.#prober.watched, available: this.#available() }),
       packets: packets.get(chain.name) ?? 0,
     }));
   }
@@ -341,11 +350,57 @@ export class RunningAgent implements Agent {
     this.#prober.follow(address, paths, { ...defaultHealth, ...applied.health }, (id) => this.#down.has(id));
   }
 
+  #available(): Availability {
+    return { down: this.#down, drained: readDrained(this.#drains) };
+  }
+
+  drains(): Drains {
+    return this.#drains;
+  }
+
+  applyDrains(text: string): Drains {
+    const drains = readDrains(text, 'drains');
+    const nodes = Object.keys(this.#applied?.document.nodes ?? {});
+    const unknown = drains.find(({ node }) => !nodes.includes(node));
+    if (unknown)
+      throw new LsrError(
+        'REQUEST_INVALID',
+        `there is no node ${quote(unknown.node)}${suggest(unknown.node, nodes)}`,
+      );
+    saveDocument(drainsFile(this.#parts.config.store), JSON.stringify({ drains }));
+    this.#log.info({ drains }, 'flows are sent past these nodes');
+    this.#drainNodes(drains);
+    return drains;
+  }
+
+  /** Flows that were there move when the time of their node is up. */
+  #drainNodes(drains: Drains): void {
+    const touched = new Set([...this.#drains, ...drains].map(({ node }) => node));
+    this.#drains = drains;
+    const rewrite = (): void =>
+      this.#tables.writeChoices(this.#parts.config.node, this.#available(), ({ hops }) =>
+        hops.some(({ node }) => touched.has(node)),
+      );
+    rewrite();
+    for (const timer of this.#drainTimers) clearTimeout(timer);
+    const left = drains.map(({ until }) => Date.parse(until) - Date.now()).filter((ms) => ms > 0);
+    this.#drainTimers = left.map((ms) =>
+      setTimeout(
+        () => {
+          rewrite();
+          if (ms === Math.max(...left)) this.#tables.forgetMoved();
+        },
+        Math.min(ms, 0x7fffffff),
+      ).unref(),
+    );
+    if (left.length === 0) this.#tables.forgetMoved();
+  }
+
   #failOver(down: ReadonlySet<number>): void {
     const { node } = this.#parts.config;
     const changed = new Set([...down, ...this.#down].filter((id) => down.has(id) !== this.#down.has(id)));
     this.#down = down;
-    this.#tables.writeChoices(node, down, changed);
+    this.#tables.writeChoices(node, this.#available(), ({ id }) => changed.has(id));
     for (const { id, hops } of this.#tables.intents[0]?.rendered.paths ?? []) {
       if (!changed.has(id)) continue;
       const path = hops.map((hop) => hop.node).join(' → ');
@@ -360,7 +415,7 @@ export class RunningAgent implements Agent {
       node: config.node,
       mtu: meshMtu(ports.present),
       addresses: ports.addresses,
-      down: this.#down,
+      available: this.#available(),
       ports: ports.present.map(({ name, role, link: { index, mac } }) => ({ name, role, index, mac })),
     };
   }

@@ -1,6 +1,7 @@
 /** Services with several nodes, as host fw of tests/helpers/testbed.ts, where the chain begins. */
 import test from 'ava';
 import { formatAddress, parseAddress } from '../../src/address.js';
+import { allAvailable } from '../../src/availability.js';
 import { chooseSlot } from '../../src/flow-hash.js';
 import type { Mesh } from '../../src/mesh.js';
 import { pathsOf, renderMesh } from '../../src/render.js';
@@ -101,7 +102,7 @@ test.serial('flows of a replica that is down go to the others, and no other flow
       .filter(({ hops }) => hops[0]?.node === 'b')
       .map(({ id }) => id),
   );
-  applyMesh(bed, mesh, 'fw', 2, down);
+  applyMesh(bed, mesh, 'fw', 2, { ...allAvailable, down });
   const after = sample.map((flow) => send(flow));
   t.false(after.includes('10.4.0.2'));
   before.forEach((way, i) => {
@@ -110,13 +111,48 @@ test.serial('flows of a replica that is down go to the others, and no other flow
   t.is(new Set(after).size, replicas.length - 1);
 });
 
+test.serial(
+  'while a node is drained new connections go past it, and others stay until its time is up',
+  (t) => {
+    applyMesh(bed, mesh, 'fw', 2);
+    const through = flows(400).filter((flow) => flow.protocol === 6 && send(flow) === '10.4.0.2');
+    const [old, fresh] = through;
+    const datagram = flows(400).find((flow) => flow.protocol === 17 && send(flow) === '10.4.0.2');
+    if (!old || !fresh || !datagram) throw new Error('of 400 flows some go to b');
+    const drain = (until: number) => ({ ...allAvailable, drained: new Map([['b', until]]) });
+    applyMesh(bed, mesh, 'fw', 3, drain(Date.now() + 60_000));
+    const segment = (flow: Flow, flags: number): Partial<Ipv4> => ({
+      payload: tcp({ source: flow.source, destination: server }, { sourcePort: flow.port, flags }),
+    });
+    const [syn, ack, synAck] = [0x02, 0x10, 0x12];
+    t.is(send(old, segment(old, ack)), '10.4.0.2');
+    t.is(send(old, segment(old, synAck)), '10.4.0.2');
+    t.is(send(datagram), '10.4.0.2', 'nobody can see where a flow of datagrams begins');
+    const moved = send(fresh, segment(fresh, syn));
+    t.not(moved, '10.4.0.2');
+    t.is(send(fresh, segment(fresh, ack)), moved, 'and is remembered');
+    t.is(send(old, segment(old, ack)), '10.4.0.2');
+    applyMesh(bed, mesh, 'fw', 4, drain(Date.now() - 1));
+    t.false(through.some((flow) => send(flow) === '10.4.0.2'));
+    t.not(send(datagram), '10.4.0.2');
+    t.is(send(fresh, segment(fresh, ack)), moved);
+  },
+);
+
+test.serial('a drained node is used where nothing else is left', (t) => {
+  const others = pathsOf(chain).filter(({ hops }) => hops[0]?.node !== 'b');
+  const down = new Set(others.map(({ id }) => id));
+  applyMesh(bed, mesh, 'fw', 5, { down, drained: new Map([['b', 0]]) });
+  t.is(send({ source: '10.1.0.10', port: 4000, protocol: 17 }), '10.4.0.2');
+});
+
 test.serial('when all are down packets are dropped as unavailable', (t) => {
-  applyMesh(bed, mesh, 'fw', 3, new Set(pathsOf(chain).map(({ id }) => id)));
+  applyMesh(bed, mesh, 'fw', 6, { ...allAvailable, down: new Set(pathsOf(chain).map(({ id }) => id)) });
   t.is(send({ source: '10.1.0.10', port: 4000, protocol: 17 }), 'unavailable');
 });
 
 test.serial('a chain whose choice is in no table drops its packets', (t) => {
-  applyMesh(bed, mesh, 'fw', 4);
+  applyMesh(bed, mesh, 'fw', 7);
   const { choices } = bed.datapath.maps;
   choices.deleteBatch(choices.entries().keys);
   t.is(send({ source: '10.1.0.10', port: 4000, protocol: 17 }), 'no_chain');

@@ -34,6 +34,8 @@ export function fakeAgent(overrides: Partial<Agent> = {}): FakeAgent {
     },
     keys: () => keysFixture,
     applyKeys: () => keysFixture,
+    drains: () => [],
+    applyDrains: () => [],
     chains: () => [chainFixture],
     drops: async () => dropsFixture,
     flush: async () => {

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { writeEntries } from '../../src/apply.js';
+import { type Availability, allAvailable } from '../../src/availability.js';
 import { type Datapath, openDatapath } from '../../src/datapath.js';
 import { readCounters } from '../../src/drops.js';
 import { makeEntries } from '../../src/entries.js';
@@ -119,13 +120,13 @@ export function applyMesh(
   mesh: Mesh,
   node: string,
   generation = 1,
-  down: ReadonlySet<number> = new Set(),
+  available: Availability = allAvailable,
 ): void {
   const version = { set: (generation % 2) as 0 | 1, generation };
   const host = {
     node,
     mtu: 1500,
-    down,
+    available,
     addresses: bed.ports.flatMap(({ link }) => link.addresses),
     ports: bed.ports.map(({ name, role, link: { index, mac } }) => ({ name, role, index, mac })),
   };

@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import type { ChainView } from '../../src/api-schemas.js';
 import { callApi } from '../../src/client.js';
-import { apiSocket, packageFile, startAgent } from '../../src/lab-standing.js';
+import { apiSocket, packageFile, program, startAgent } from '../../src/lab-standing.js';
 import { enterNamespace, functionsTopology } from '../../src/lab-topology.js';
 import type { Mesh } from '../../src/mesh.js';
 import { loadMesh } from '../../src/mesh-file.js';
@@ -220,6 +220,47 @@ test.serial('an agent that starts anew keeps to the paths that were up', async (
   await waitFor(async () => (await statesOf('web'))['fw ids2 gw'] === 'up');
   await requireBalance(t);
 });
+
+test.serial(
+  'a drained host keeps the connections that it has until its time is up, and gets no other',
+  async (t) => {
+    const api = ['--api', apiSocket(lab, 'edge')];
+    const run = (...words: string[]): Promise<string> =>
+      lab.on('edge', process.execPath, program, ...api, ...words);
+    const fetch = (port: number): Promise<string> =>
+      lab.on('client', 'curl', '-sS', '--local-port', String(port), `http://${server}/`);
+    await fetch(44_000);
+    const begun = new Date().toISOString();
+    const carried = carryStream(lab, 500_000_000);
+    await waitFor(async () => (await listTransfers(begun)).length > 0);
+    const [used = ''] = await listTransfers(begun);
+    t.regex(await run('drain', used, '--deadline', '600'), new RegExp(`^NODE.*\n${used} +new flows`, 's'));
+    for (let port = 44_001; port < 44_010; port++) await fetch(port);
+    t.deepEqual(await listTransfers(begun), [used], 'the transfer has not moved');
+    const fresh = (await readPaths(lab, 'gw')).filter(
+      ({ flow }) => (flow.sourcePort ?? 0) > 44_000 && (flow.sourcePort ?? 0) < 44_010,
+    );
+    t.is(fresh.length, 9);
+    t.false(fresh.some(({ recorded }) => recorded[1]?.node === used));
+    await callApi(apiSocket(lab, 'edge'), {
+      method: 'PUT',
+      path: '/v1/drains',
+      body: JSON.stringify({ drains: [{ node: used, until: new Date().toISOString() }] }),
+      contentType: 'application/json',
+    });
+    t.true(await carried);
+    t.deepEqual((await listTransfers(begun)).sort(), ['ids1', 'ids2'], 'now it has');
+    t.regex(await run('drain', used, '--undo'), /no node is drained/);
+  },
+);
+
+/** Over which hosts the stream between client and server has gone. */
+async function listTransfers(since: string): Promise<string[]> {
+  const records = (await readPaths(lab, 'gw', `?since=${since}`)).filter(
+    ({ flow, packets }) => flow.destinationPort === 5001 && packets > 2000,
+  );
+  return [...new Set(records.map(({ recorded }) => recorded[1]?.node ?? ''))];
+}
 
 const { mesh } = loadMesh(meshFile);
 const change = (services: Mesh['services']): Mesh => ({
