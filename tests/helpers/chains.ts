@@ -11,7 +11,7 @@ export interface Chains {
   back?: Mesh['chains'][string];
 }
 
-const nodes: Mesh['nodes'] = {
+export const nodes: Mesh['nodes'] = {
   edge: { address: '10.0.0.1' },
   fw: { address: '10.0.0.2', addresses: ['10.0.1.2'] },
   ids: { address: '10.0.0.3', addresses: ['10.0.1.3'] },

@@ -28,7 +28,7 @@ const topology: Topology = {
       routes: [...(fw?.routes ?? []), wayToProxy],
     },
     ids: { ...ids, addresses: { ...ids?.addresses, lo: `${proxyAddress}/32` } },
-    gw: gw ?? {},
+    gw: { ...gw, routes: [...(gw?.routes ?? []), wayToProxy] },
     ...others,
     bump: { switches: true },
     router: {
