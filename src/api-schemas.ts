@@ -1,4 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox';
+import { type FunctionKind, functionKinds } from './mesh.js';
 import { VerdictSchema } from './record.js';
 import { type PortRole, portRoles } from './role.js';
 
@@ -41,6 +42,18 @@ export const StatusSchema = Type.Object(
         error: nullable(Type.String({ description: 'why nftables is not as it should be' })),
       },
       closed,
+    ),
+    functions: Type.Array(
+      Type.Object(
+        {
+          service: Type.String(),
+          function: Type.Unsafe<FunctionKind>({ type: 'string', enum: [...functionKinds] }),
+          error: Type.Optional(Type.String({ description: 'why its packets do not reach the function' })),
+          advice: Type.Optional(Type.String()),
+        },
+        closed,
+      ),
+      { description: 'services of this node whose function gets packets here' },
     ),
     interfaces: Type.Array(
       Type.Object(

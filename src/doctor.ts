@@ -3,23 +3,20 @@ import { execa } from 'execa';
 import type { AgentConfig } from './agent-config.js';
 import { renderBackstop } from './backstop.js';
 import { readDropped } from './backstop-table.js';
+import { diagnoseFunctions } from './diagnose-functions.js';
+import { error, type Finding, ok, warning } from './diagnosis.js';
 import { type Link, listLinks } from './interfaces.js';
 import { ETHERNET_MTU } from './limits.js';
-import { lastGoodFile, loadWanted } from './mesh-store.js';
+import { type Loaded, lastGoodFile, loadWanted } from './mesh-store.js';
 import { loadNative } from './native.js';
 import { requireNft } from './nft.js';
-
-export interface Finding {
-  check: string;
-  status: 'ok' | 'warning' | 'error';
-  found: string;
-  /** What to do; empty where nothing is to be done. */
-  advice: string;
-}
+import { readSysctl } from './sysctl.js';
 
 /** Probes what this host lets an agent do. Nothing is changed. */
 export async function diagnose(config: AgentConfig | null): Promise<Finding[]> {
   const links = await listLinks();
+  // The document that the daemon would start with.
+  const loaded = config && loadWanted(config.mesh, lastGoodFile(config.store)).loaded;
   const managed = config
     ? links.filter(({ name }) => config.interfaces.some((port) => port.name === name))
     : [];
@@ -30,26 +27,13 @@ export async function diagnose(config: AgentConfig | null): Promise<Finding[]> {
     ...checkCapabilities(),
     checkBpffs(),
     checkForwarding(),
-    ...(config ? [await checkBackstop(config)] : []),
+    ...(config ? [await checkBackstop(config, loaded)] : []),
     ...checkSourceRoutes(managed),
     ...(config ? checkInterfaces(config, links) : []),
+    ...(config && loaded ? diagnoseFunctions(loaded.mesh, config, links, readSysctl) : []),
     ...(await Promise.all(managed.map(checkForeignPrograms))),
   ];
 }
-
-const ok = (check: string, found: string): Finding => ({ check, status: 'ok', found, advice: '' });
-const warning = (check: string, found: string, advice: string): Finding => ({
-  check,
-  status: 'warning',
-  found,
-  advice,
-});
-const error = (check: string, found: string, advice: string): Finding => ({
-  check,
-  status: 'error',
-  found,
-  advice,
-});
 
 /** linux/bpf.h: BPF_PROG_TYPE_SCHED_CLS, map types and helpers that the programs use. */
 const schedCls = 3;
@@ -144,9 +128,7 @@ function checkForwarding(): Finding {
       );
 }
 
-/** Asked for by the document that the daemon would start with. */
-async function checkBackstop(config: AgentConfig): Promise<Finding> {
-  const { loaded } = loadWanted(config.mesh, lastGoodFile(config.store));
+async function checkBackstop(config: AgentConfig, loaded: Loaded | null): Promise<Finding> {
   const guarded = { node: config.node, ports: config.interfaces, mtu: ETHERNET_MTU };
   const { chains } = (loaded && renderBackstop([loaded.mesh], guarded)) ?? { chains: [] };
   if (chains.length === 0) return ok('nftables', 'not needed: no chain of this node has `onMissing: drop`');
@@ -225,12 +207,4 @@ async function checkForeignPrograms({ name }: Link): Promise<Finding> {
         foreign.join(', '),
         'they see packets before or after ours; check that they expect IPv4 options',
       );
-}
-
-function readSysctl(path: string): string | null {
-  try {
-    return readFileSync(`/proc/sys/${path}`, 'utf8').trim();
-  } catch {
-    return null;
-  }
 }

@@ -1,17 +1,16 @@
 import { parseAddress } from './address.js';
 import { encode, encodeIndex, type Struct } from './codec.js';
 import { type Entry, type Host, makeTable, type Table } from './entries.js';
+import { quote } from './finding.js';
 import { enums } from './layout.js';
-import { type FunctionKind, listReplicas, type Mesh, type MeshService } from './mesh.js';
+import { type FunctionKind, type Mesh, type MeshService, runsOn } from './mesh.js';
 import { hashText, isServed } from './path.js';
+import type { PortRole } from './role.js';
 
 /** The functions of this host's services, by number; `mesh` has those of ways back too. A device that is not there, or has another role, is 0: packets for it are dropped. */
 export function functionTable(mesh: Mesh, host: Host): Table {
-  const own = Object.entries(mesh.services ?? {}).filter(
-    ([name, service]) => isServed(service) && listReplicas(mesh, name).some(({ node }) => node === host.node),
-  );
   return makeTable(
-    own.map(
+    listFunctions(mesh, host.node).map(
       ([name, service]): Entry => [
         encodeIndex(functionNumber(name)),
         encode('lsr_function', describeFunction(service, host)),
@@ -19,6 +18,58 @@ export function functionTable(mesh: Mesh, host: Host): Table {
     ),
   );
 }
+
+/** A service of this node whose function gets packets here, and what keeps them from it. */
+export interface FunctionView {
+  service: string;
+  function: FunctionKind;
+  error?: string;
+  /** What to do about it. */
+  advice?: string;
+}
+
+interface Named {
+  name: string;
+  role: PortRole;
+}
+
+/** The functions of a node, and what agent.yaml or this host lacks for them. */
+export function describeFunctions(
+  mesh: Mesh,
+  node: string,
+  configured: readonly Named[],
+  present: readonly string[],
+): FunctionView[] {
+  return listFunctions(mesh, node).map(([name, service]) => {
+    const view = { service: name, function: service.function };
+    const role = roleOf(service);
+    for (const word of ['device', 'returnDevice'] as const) {
+      const device = service[word];
+      if (device === undefined) continue;
+      const port = configured.find((candidate) => candidate.name === device);
+      const error = `service ${quote(name)} has the ${word} ${quote(device)}`;
+      if (port?.role !== role) {
+        const found = port ? `is ${quote(port.role)} in agent.yaml` : 'is not in agent.yaml';
+        const advice = `write "${device}: ${role}" under "interfaces" in agent.yaml and restart the agent`;
+        return { ...view, error: `${error}, which ${found}: ${losses[role]}`, advice };
+      }
+      if (!present.includes(device)) {
+        const advice = `make that interface, or correct "${word}" of the service`;
+        return { ...view, error: `${error}, which this host has not: ${losses[role]}`, advice };
+      }
+    }
+    return view;
+  });
+}
+
+const losses = { function: 'its packets are dropped', tap: 'it gets no copies' } as const;
+const roleOf = (service: MeshService): keyof typeof losses =>
+  service.function === 'tap' ? 'tap' : 'function';
+
+const listFunctions = (mesh: Mesh, node: string): [string, MeshService][] =>
+  Object.entries(mesh.services ?? {}).filter(
+    ([name, service]) => isServed(service) && runsOn(mesh, name, node),
+  );
 
 /** The same on every host. Never 0, which is none. */
 export const functionNumber = (service: string | null): number => (service === null ? 0 : hashText(service));
@@ -31,7 +82,7 @@ const kinds: Partial<Record<FunctionKind, number>> = {
 
 function describeFunction(service: MeshService, { ports }: Host): Partial<Struct<'lsr_function'>> {
   const { function: kind, device, returnDevice = device, via, snap = 0, sample = 1 } = service;
-  const role = kind === 'tap' ? 'tap' : 'function';
+  const role = roleOf(service);
   const find = (wanted: string | undefined) =>
     ports.find((port) => port.name === wanted && port.role === role);
   const out = find(device);

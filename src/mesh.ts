@@ -293,6 +293,10 @@ export function listReplicas(mesh: Mesh, hop: string): Replica[] {
   );
 }
 
+/** Whether a hop may be at this node. */
+export const runsOn = (mesh: Mesh, hop: string, node: string): boolean =>
+  listReplicas(mesh, hop).some((replica) => replica.node === node);
+
 /** What a record has under a name; a name like `constructor` finds nothing by accident. */
 export function lookUp<T>(record: Record<string, T> | undefined, name: string): T | undefined {
   return record && Object.hasOwn(record, name) ? record[name] : undefined;

@@ -13,6 +13,7 @@ import { explainDrops, readCounters, readSample, type Sample } from './drops.js'
 import type { Host } from './entries.js';
 import { LsrError } from './errors.js';
 import { quote, suggest } from './finding.js';
+import { describeFunctions } from './functions.js';
 import { defaultHealth } from './health.js';
 import { type Fault, type Link, listLinks, meshMtu, type Port, portMtu } from './interfaces.js';
 import { KeyRing } from './key-ring.js';
@@ -224,12 +225,14 @@ export class RunningAgent implements Agent {
     const { config, ports, datapath } = this.#parts;
     const interfaces = ports.describe();
     const managed = interfaces.every(({ attached, error }) => attached !== null && error === undefined);
+    const functions = this.#describeFunctions();
     const errors = [this.#error, this.#keysError, this.#backstopError];
+    const whole = managed && functions.every(({ error }) => error === undefined);
     const tables = Object.entries(datapath.maps).filter(([name]) => countable.has(name));
     return {
       node: config.node,
       version: readVersion(),
-      state: managed && errors.every((error) => error === null) ? 'ready' : 'degraded',
+      state: whole && errors.every((error) => error === null) ? 'ready' : 'degraded',
       generation: this.generation,
       mesh: {
         source: this.#applied?.source ?? config.mesh ?? 'API',
@@ -238,6 +241,7 @@ export class RunningAgent implements Agent {
       },
       keys: { sending: this.#keys.describe().sending, error: this.#keysError },
       backstop: { chains: [...this.#backstop.chains], error: this.#backstopError },
+      functions,
       interfaces,
       maps: tables.map(([name, map]) => ({
         name,
@@ -247,6 +251,13 @@ export class RunningAgent implements Agent {
       uptimeSeconds: Math.round((Date.now() - this.#started) / 1000),
       pid: process.pid,
     };
+  }
+
+  #describeFunctions(): Status['functions'] {
+    const { config, ports } = this.#parts;
+    if (!this.#applied) return [];
+    const present = ports.present.map(({ name }) => name);
+    return describeFunctions(this.#applied.document, config.node, config.interfaces, present);
   }
 
   async drops(): Promise<DropsView> {

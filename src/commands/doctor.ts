@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import type { Finding } from '../doctor.js';
+import type { Finding } from '../diagnosis.js';
 import { printAnswer } from '../output.js';
 
 /** `lsr-agent doctor`: exit code 1 when a finding is an error. */

@@ -48,6 +48,7 @@ function formatSummary({
   mesh,
   keys,
   backstop,
+  functions,
   interfaces,
 }: Status): string[] {
   const lines = [
@@ -67,6 +68,7 @@ function formatSummary({
   if (backstop.error !== null) lines.push(`the backstop is not as it should be: ${backstop.error}`);
   for (const { error } of interfaces)
     if (error !== undefined) lines.push(`${error}; it is managed as soon as it can be`);
+  for (const { error, advice } of functions) if (error !== undefined) lines.push(`${error}; ${advice}`);
   const bare = interfaces
     .filter(({ attached, error }) => attached === null && error === undefined)
     .map(({ name }) => name);

@@ -3,12 +3,13 @@
  * Packets of both ways go through them.
  */
 import test from 'ava';
-import { agentHosts } from '../../src/lab-standing.js';
-import { putInForce } from '../helpers/chains.js';
+import { agentHosts, apiSocket, hostFolder, program } from '../../src/lab-standing.js';
+import { countLosses, putInForce } from '../helpers/chains.js';
 import {
   carryStream,
   forgetMtu,
   learnedMtu,
+  onEitherWay,
   pingOnce,
   sendDatagrams,
   server,
@@ -25,7 +26,7 @@ import {
 } from '../helpers/function-lab.js';
 import type { TestLab } from '../helpers/namespaces.js';
 import { readCounter, withTable } from '../helpers/nftables.js';
-import { capture, findUnbalanced, readDrops, readPaths, sumCounts } from '../helpers/wire.js';
+import { capture, findUnbalanced, readDrops, readPaths, readStatus, sumCounts } from '../helpers/wire.js';
 
 const client = '10.1.0.10';
 const overhead = 28;
@@ -174,3 +175,50 @@ for (const { service, host, device, back } of cuts) {
     await waitForPing(t, lab, 'the function is back');
   });
 }
+
+/** What a command of fw says, and whether it found all well. */
+const runCommand = (...words: string[]): Promise<string> =>
+  onEitherWay(lab, 'fw', ['sh', '-c', '"$@"; echo exit code $?', 'sh', process.execPath, program, ...words]);
+const diagnose = () => runCommand('doctor', '--config', `${hostFolder(lab, 'fw')}/agent.yaml`);
+
+test.serial('a service whose device is not in agent.yaml is told of by status and doctor', async (t) => {
+  await toService('router');
+  t.is((await readStatus(lab, 'fw')).state, 'ready');
+  const sound = await diagnose();
+  t.regex(sound, /service router: inline/);
+  t.regex(sound, /exit code 0/);
+  const elsewhere = { ...services, router: { ...services.router, device: 'function9' } };
+  await putInForce(lab, { there: through('router') }, elsewhere);
+  t.is((await readStatus(lab, 'fw')).state, 'degraded');
+  t.is((await readStatus(lab, 'ids')).state, 'ready', 'it is no service of ids');
+  const said =
+    /service "router" has the device "function9", which is not in agent\.yaml.*\s+.*"function9: function"/;
+  t.regex((await runCommand('--api', apiSocket(lab, 'fw'), 'status')).replaceAll(';', '\n'), said);
+  const found = await diagnose();
+  t.regex(found, said);
+  t.regex(found, /exit code 1/);
+  await countLosses(t, lab, ['no_function'], async () => {
+    const { sent, received } = await sendDatagrams(lab, { size: 100, count: 5, discover: 'want' });
+    return sent - received;
+  });
+  await toService('router');
+  t.is((await readStatus(lab, 'fw')).state, 'ready');
+});
+
+test.serial('doctor tells of settings that functions suffer from', async (t) => {
+  await toService('bump');
+  for (const setting of ['function1.rp_filter=1', 'mesh0.forwarding=0'])
+    await lab.on('fw', 'sysctl', '-qw', `net.ipv4.conf.${setting}`);
+  const found = await diagnose();
+  t.regex(found, /warning\s+rp_filter on function1: strict/);
+  t.regex(found, /error\s+forwarding on mesh0/);
+  t.regex(found, /warning\s+send_redirects: on for all, mesh0/);
+  for (const setting of [
+    'function1.rp_filter=0',
+    'mesh0.forwarding=1',
+    'mesh0.send_redirects=0',
+    'all.send_redirects=0',
+  ])
+    await lab.on('fw', 'sysctl', '-qw', `net.ipv4.conf.${setting}`);
+  t.notRegex(await diagnose(), /rp_filter|forwarding on|on for all, mesh0/);
+});
