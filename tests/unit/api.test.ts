@@ -16,7 +16,9 @@ import {
   ProblemSchema,
   StatusSchema,
 } from '../../src/api-schemas.js';
+import { DrainsSchema } from '../../src/drains.js';
 import { LsrError } from '../../src/errors.js';
+import { KeysViewSchema } from '../../src/keys.js';
 import { type Listeners, openListeners } from '../../src/listener.js';
 import { isOwnHost, parseListen } from '../../src/loopback.js';
 import { PathsPageSchema } from '../../src/record.js';
@@ -48,6 +50,8 @@ const answers = [
   ['/v1/status', StatusSchema],
   ['/v1/chains', ChainsSchema],
   ['/v1/drops', DropsSchema],
+  ['/v1/drains', DrainsSchema],
+  ['/v1/keys', KeysViewSchema],
   ['/v1/paths', PathsPageSchema],
 ] as const;
 for (const [url, schema] of answers) {
@@ -69,7 +73,16 @@ test('GET /metrics answers Prometheus text', async (t) => {
 test('GET /openapi.json describes every route, its parameters and its problems', async (t) => {
   const document = (await build().inject('/openapi.json')).json();
   t.is(document.openapi, '3.1.0');
-  const paths = ['/metrics', '/v1/chains', '/v1/drops', '/v1/keys', '/v1/mesh', '/v1/paths', '/v1/status'];
+  const paths = [
+    '/metrics',
+    '/v1/chains',
+    '/v1/drains',
+    '/v1/drops',
+    '/v1/keys',
+    '/v1/mesh',
+    '/v1/paths',
+    '/v1/status',
+  ];
   t.deepEqual(Object.keys(document.paths).sort(), paths);
   t.deepEqual(Object.keys(document.paths['/v1/mesh']).sort(), ['get', 'put']);
   const { content } = document.paths['/v1/mesh'].put.requestBody;

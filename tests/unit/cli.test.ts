@@ -134,6 +134,8 @@ const words = [
   'chains',
   'paths',
   'drops',
+  'drain',
+  'keys',
   'doctor',
   'unload',
   'lab',
