@@ -208,8 +208,8 @@ test.serial('at boot the backstop stands before there is a daemon, and ends with
   await t.throwsAsync(runCli('backstop'), { message: /another lsr-agent already runs/ });
   await killEdge();
   t.deepEqual(
-    JSON.parse(await runCli('backstop', '--json')).ports,
-    ['mesh0', 'edge0'],
+    JSON.parse(await runCli('backstop', '--json')).ports.sort(),
+    ['edge0', 'mesh0'],
     'what is in force stays so',
   );
   const { received, plain } = await observe(() => sendDatagrams(lab, stream));
