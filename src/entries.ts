@@ -35,6 +35,8 @@ export interface Host {
   /** All its own addresses, whether in the mesh document or not. */
   addresses: readonly Address[];
   available: Availability;
+  /** Services whose function here is unwell. */
+  unwell: ReadonlyMap<string, unknown>;
   /** Its managed interfaces, as far as they are there. */
   ports: readonly HostPort[];
 }

@@ -13,7 +13,7 @@ export function functionTable(mesh: Mesh, host: Host): Table {
     listFunctions(mesh, host.node).map(
       ([name, service]): Entry => [
         encodeIndex(functionNumber(name)),
-        encode('lsr_function', describeFunction(service, host)),
+        encode('lsr_function', { ...describeFunction(service, host), unwell: host.unwell.has(name) ? 1 : 0 }),
       ],
     ),
   );
@@ -39,10 +39,20 @@ export function describeFunctions(
   node: string,
   configured: readonly Named[],
   present: readonly string[],
+  unwell: ReadonlyMap<string, string> = new Map(),
 ): FunctionView[] {
   return listFunctions(mesh, node).map(([name, service]) => {
     const view = { service: name, function: service.function };
     const role = roleOf(service);
+    const failure = unwell.get(name);
+    if (failure !== undefined) {
+      const error = `service ${quote(name)} fails its check: ${failure}`;
+      return {
+        ...view,
+        error,
+        advice: 'edges send flows to other hosts of the service until it answers again',
+      };
+    }
     for (const word of ['device', 'returnDevice'] as const) {
       const device = service[word];
       if (device === undefined) continue;
@@ -74,10 +84,12 @@ const listFunctions = (mesh: Mesh, node: string): [string, MeshService][] =>
 /** The same on every host. Never 0, which is none. */
 export const functionNumber = (service: string | null): number => (service === null ? 0 : hashText(service));
 
-const kinds: Partial<Record<FunctionKind, number>> = {
+const kinds: Record<FunctionKind, number> = {
   stack: enums.lsr_function_kind.LSR_FUNCTION_STACK,
   inline: enums.lsr_function_kind.LSR_FUNCTION_INLINE,
   tap: enums.lsr_function_kind.LSR_FUNCTION_TAP,
+  transit: enums.lsr_function_kind.LSR_FUNCTION_TRANSIT,
+  terminate: enums.lsr_function_kind.LSR_FUNCTION_TRANSIT,
 };
 
 function describeFunction(service: MeshService, { ports }: Host): Partial<Struct<'lsr_function'>> {
@@ -88,8 +100,8 @@ function describeFunction(service: MeshService, { ports }: Host): Partial<Struct
   const out = find(device);
   const back = kind === 'inline' ? find(returnDevice) : undefined;
   return {
-    kind: kinds[kind] ?? 0,
-    device: kind === 'stack' ? 0 : (out?.index ?? absent),
+    kind: kinds[kind],
+    device: device === undefined ? 0 : (out?.index ?? absent),
     returnDevice: kind === 'inline' ? (back?.index ?? absent) : 0,
     via: parseAddress(via ?? '') ?? 0,
     snap,

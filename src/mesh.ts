@@ -85,6 +85,18 @@ const Service = Type.Object(
       ]),
       { minItems: 1, description: 'where it runs; each flow goes to one of them' },
     ),
+    check: Type.Optional(
+      Type.Union(
+        [
+          Type.Object({ tcp: Type.Integer({ minimum: 1, maximum: 65535 }) }, closed),
+          Type.Object({ http: Type.String({ pattern: '^https?://' }) }, closed),
+        ],
+        {
+          description:
+            'asked every second on each of its hosts: whether a local port takes connections, or a URL answers below 400; three in a row decide',
+        },
+      ),
+    ),
     unavailable: Type.Optional(
       words(
         ['drop', 'skip', 'alternate'],

@@ -50,9 +50,9 @@ export function resolveHop(mesh: Mesh, name: string, node: string): Hop | null {
   return address === null ? null : { node, service: service ? name : null, address, function: served, mtu };
 }
 
-/** Whether packets leave the way of a transit hop for this service. */
-export const isServed = ({ function: kind }: MeshService): boolean =>
-  kind === 'stack' || kind === 'inline' || kind === 'tap';
+/** Whether a hop has to look at more than the route for this service: it has a function there, or one that may be unwell. */
+export const isServed = ({ function: kind, check }: MeshService): boolean =>
+  kind === 'stack' || kind === 'inline' || kind === 'tap' || check !== undefined;
 
 /** The path of a chain over these nodes, in the order of its hops. */
 export function renderPath(chain: MeshChain, hops: readonly Hop[], binding: Binding): RenderedPath {

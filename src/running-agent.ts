@@ -13,6 +13,7 @@ import { explainDrops, readCounters, readSample, type Sample } from './drops.js'
 import type { Host } from './entries.js';
 import { LsrError } from './errors.js';
 import { quote, suggest } from './finding.js';
+import { FunctionChecks } from './function-checks.js';
 import { describeFunctions } from './functions.js';
 import { defaultHealth } from './health.js';
 import { type Fault, type Link, listLinks, meshMtu, type Port, portMtu } from './interfaces.js';
@@ -20,7 +21,7 @@ import { KeyRing } from './key-ring.js';
 import { type KeysView, loadKeys, readKeys } from './keys.js';
 import { enums } from './layout.js';
 import { componentLogger, type Logger } from './logger.js';
-import type { Mesh } from './mesh.js';
+import { type Mesh, runsOn } from './mesh.js';
 import { describeError, type Loaded, lastGoodFile, saveDocument } from './mesh-store.js';
 import { MeshTables } from './mesh-tables.js';
 import { writeMetrics } from './metrics.js';
@@ -66,6 +67,7 @@ export class RunningAgent implements Agent {
   readonly #keys: KeyRing;
   #keysError: string | null = null;
   readonly #prober = new Prober((down) => this.#failOver(down));
+  readonly #checks = new FunctionChecks(() => this.#tellUnwell());
   /** Paths that are not used now, by id. */
   #down: ReadonlySet<number> = new Set();
   #drains: Drains = [];
@@ -95,6 +97,7 @@ export class RunningAgent implements Agent {
     );
     this.#timer = setInterval(() => this.#harvest(), harvestMs).unref();
     this.#followPaths();
+    this.#followFunctions();
     this.#drainNodes(this.#drains);
     this.#watches = [
       setInterval(() => this.#keys.followClock(), watchMs.clock).unref(),
@@ -106,6 +109,7 @@ export class RunningAgent implements Agent {
   async stop(): Promise<void> {
     this.#events?.close();
     this.#prober.close();
+    this.#checks.close();
     for (const timer of this.#drainTimers) clearTimeout(timer);
     for (const timer of [this.#timer, this.#soon, ...this.#watches]) if (timer) clearTimeout(timer);
     await this.#turn;
@@ -131,6 +135,7 @@ export class RunningAgent implements Agent {
       this.#applied = { generation, text, document: mesh, source, at: new Date().toISOString() };
       this.#error = null;
       if (this.#events) this.#followPaths();
+      if (this.#events) this.#followFunctions();
       await this.#settleBackstop();
       saveDocument(lastGoodFile(this.#parts.config.store), text);
       const durationMs = Math.round((performance.now() - begun) * 10) / 10;
@@ -257,7 +262,13 @@ export class RunningAgent implements Agent {
     const { config, ports } = this.#parts;
     if (!this.#applied) return [];
     const present = ports.present.map(({ name }) => name);
-    return describeFunctions(this.#applied.document, config.node, config.interfaces, present);
+    return describeFunctions(
+      this.#applied.document,
+      config.node,
+      config.interfaces,
+      present,
+      this.#checks.unwell,
+    );
   }
 
   async drops(): Promise<DropsView> {
@@ -351,6 +362,23 @@ export class RunningAgent implements Agent {
     }).catch((error) => this.#log.error({ error: describeError(error) }, 'the backstop cannot be looked at'));
   }
 
+  /** Asks the functions of this host whether they are well; probes do not pass one that is not. */
+  #followFunctions(): void {
+    const services = Object.entries(this.#applied?.document.services ?? {});
+    const { node } = this.#parts.config;
+    const mesh = this.#applied?.document;
+    const own = services.flatMap(([name, { check }]): [string, NonNullable<typeof check>][] =>
+      check && mesh && runsOn(mesh, name, node) ? [[name, check]] : [],
+    );
+    this.#checks.follow(new Map(own));
+  }
+
+  #tellUnwell(): void {
+    this.#tables.writeHost(this.#describeHost());
+    const unwell = Object.fromEntries(this.#checks.unwell);
+    this.#log.warn({ unwell }, 'functions of this host that fail their check');
+  }
+
   /** Probes what this host may have to choose between. */
   #followPaths(): void {
     const { node } = this.#parts.config;
@@ -427,6 +455,7 @@ export class RunningAgent implements Agent {
       mtu: meshMtu(ports.present),
       addresses: ports.addresses,
       available: this.#available(),
+      unwell: this.#checks.unwell,
       ports: ports.present.map(({ name, role, link: { index, mac } }) => ({ name, role, index, mac })),
     };
   }

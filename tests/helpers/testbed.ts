@@ -127,6 +127,7 @@ export function applyMesh(
     node,
     mtu: 1500,
     available,
+    unwell: new Map(),
     addresses: bed.ports.flatMap(({ link }) => link.addresses),
     ports: bed.ports.map(({ name, role, link: { index, mac } }) => ({ name, role, index, mac })),
   };

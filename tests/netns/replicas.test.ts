@@ -20,7 +20,7 @@ import { loadMesh } from '../../src/mesh-file.js';
 import { putMeshOn } from '../helpers/chains.js';
 import { carryStream, server } from '../helpers/delivery.js';
 import { createLab, type TestLab } from '../helpers/namespaces.js';
-import { capture, findUnbalanced, readDrops, readPaths, sumCounts } from '../helpers/wire.js';
+import { capture, findUnbalanced, readDrops, readPaths, readStatus, sumCounts } from '../helpers/wire.js';
 
 const meshFile = packageFile('lab/functions.yaml');
 const agents = ['edge', 'fw', 'ids1', 'ids2', 'gw'];
@@ -266,6 +266,39 @@ const { mesh } = loadMesh(meshFile);
 const change = (services: Mesh['services']): Mesh => ({
   ...mesh,
   services: { ...mesh.services, ...services },
+});
+
+test.serial('a host whose function fails its check gets no flows, though the host is well', async (t) => {
+  const listen = (host: string) =>
+    spawn(
+      'nsenter',
+      enterNamespace(lab.prefix + host, ['socat', 'TCP-LISTEN:9999,fork,reuseaddr', 'STDOUT']),
+      {
+        stdio: 'ignore',
+      },
+    );
+  const functions = { ids1: listen('ids1'), ids2: listen('ids2') };
+  const checked = change({
+    ids: { nodes: ['ids1', 'ids2'], function: 'tap', device: 'tap0', check: { tcp: 9999 } },
+  });
+  for (const host of [...agents].reverse()) await putMeshOn(lab, host, checked);
+  const ended = once(functions.ids2, 'exit');
+  functions.ids2.kill();
+  await ended;
+  await waitFor(async () => (await statesOf('web'))['fw ids2 gw'] === 'down');
+  t.is((await statesOf('web'))['fw ids1 gw'], 'up');
+  const { state, functions: told } = await readStatus(lab, 'ids2');
+  t.is(state, 'degraded');
+  t.regex(told[0]?.error ?? '', /service "ids" fails its check: .*ECONNREFUSED/);
+  t.true(sumCounts(await readDrops(lab, 'ids2'), 'unwell') > 0, 'its probes are dropped');
+  for (let port = 45_000; port < 45_006; port++)
+    t.regex(
+      await lab.on('client', 'curl', '-sS', '--local-port', String(port), `http://${server}/`),
+      /Hello/,
+    );
+  functions.ids2 = listen('ids2');
+  await waitFor(async () => (await statesOf('web'))['fw ids2 gw'] === 'up');
+  for (const process of Object.values(functions)) process.kill();
 });
 
 test.serial(
