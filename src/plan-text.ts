@@ -15,10 +15,20 @@ export function formatPlan(plan: Plan): string {
     ...(plan.number === null
       ? []
       : [`integrity option: chain number ${plan.number}; bytes 3 to 12, here 0, are made for each packet`]),
+    ...formatChoice(plan),
     ...plan.legs.flatMap((leg, index) => formatLeg(leg, index + 1, plan.record)),
     '',
     `${plan.legs.at(-1)?.to} strips the options and sends it to ${plan.packet.to} as it was`,
   ].join('\n');
+}
+
+function formatChoice({ paths, slot }: Plan): string[] {
+  if (paths < 2) return [];
+  if (slot !== null)
+    return [`one of ${paths} paths, by the ends of the flow (slot ${slot}), while all are up`];
+  return [
+    `one of ${paths} paths, by the ends of the flow; here is the first: give both ports to see its own`,
+  ];
 }
 
 function formatPacket({ from, to, protocol, sourcePort, destinationPort }: Plan['packet']): string {

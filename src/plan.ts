@@ -1,6 +1,7 @@
 import { type Address, formatAddress, isUnicast, parseAddress } from './address.js';
 import { LsrError } from './errors.js';
 import { quote, suggest } from './finding.js';
+import { chooseSlot } from './flow-hash.js';
 import {
   ADDRESS_BYTES,
   BASE_HEADER_BYTES,
@@ -11,6 +12,7 @@ import {
 import {
   type Difference,
   findDifferences,
+  hasPorts,
   matchRule,
   type Packet,
   parseProtocol,
@@ -18,7 +20,7 @@ import {
 } from './match.js';
 import { lookUp, type Mesh, type Origin, origins, protocolNumbers } from './mesh.js';
 import { countTagBytes, headerAt, type RenderedPath } from './path.js';
-import { renderMesh } from './render.js';
+import { type RenderedChain, renderMesh } from './render.js';
 
 export { formatPlan } from './plan-text.js';
 
@@ -85,6 +87,10 @@ export interface Plan {
   record: number;
   /** The number of the chain in the integrity option; null without one. */
   number: number | null;
+  /** How many paths the chain has, with all its services. */
+  paths: number;
+  /** The slot that the flow falls into; null without a choice, or where its ports would have to be known. */
+  slot: number | null;
   legs: Leg[];
 }
 
@@ -94,7 +100,9 @@ export function planPacket(mesh: Mesh, request: PlanRequest): Plan {
   const { mesh: derived, chains } = renderMesh(mesh);
   const rule = matchRule(derived, packet);
   const chain = rule && chains.find(({ name }) => name === rule.chain);
-  const path = chain?.path ?? null;
+  const ways = chain?.ways[0]?.slots ?? [];
+  const slot = ways.length > 1 ? findSlot(packet) : 0;
+  const path = (slot === null ? ways[0] : ways[slot]) ?? null;
   const overhead = path?.options.length ?? 0;
   const mtu = Math.min(ETHERNET_MTU, path?.mtu ?? ETHERNET_MTU);
   const at = packet.at ?? rule?.at[0] ?? null;
@@ -112,7 +120,9 @@ export function planPacket(mesh: Mesh, request: PlanRequest): Plan {
     mss: packet.protocol === protocolNumbers.tcp ? mtu - TCP_IP_HEADER_BYTES - overhead : null,
     record: path?.record ?? 0,
     number: chain?.number || null,
-    legs: path && at !== null ? makeLegs(path, at, packet.destination) : [],
+    paths: new Set(ways).size,
+    slot: ways.length > 1 ? slot : null,
+    legs: chain && path && at !== null ? makeAllLegs(chains, chain, path, at, packet, slot) : [],
   };
 }
 
@@ -203,6 +213,43 @@ function describePacket(packet: Packet): Plan['packet'] {
     mark,
     origin,
   };
+}
+
+/** Where the ports count, both have to be given. */
+function findSlot({
+  source,
+  sourcePort,
+  destination,
+  destinationPort,
+  protocol,
+  fragment,
+}: Packet): number | null {
+  if (protocol === null) return null;
+  const ported = hasPorts(protocol) && !fragment;
+  if (ported && (sourcePort === null || destinationPort === null)) return null;
+  const port = (given: number | null): number => (ported ? (given ?? 0) : 0);
+  return chooseSlot(
+    { address: source, port: port(sourcePort) },
+    { address: destination, port: port(destinationPort) },
+    protocol,
+  );
+}
+
+/** Over all segments of a chain. */
+function makeAllLegs(
+  chains: readonly RenderedChain[],
+  chain: RenderedChain,
+  path: RenderedPath,
+  at: string,
+  packet: Packet,
+  slot: number | null,
+): Leg[] {
+  const legs = makeLegs(path, at, packet.destination);
+  const next = chains.find(({ name }) => name === chain.next);
+  const slots = next?.ways[0]?.slots ?? [];
+  const following = slots[slots.length > 1 ? (slot ?? 0) : 0];
+  if (!next || !following) return legs;
+  return [...legs, ...makeAllLegs(chains, next, following, legs.at(-1)?.to ?? at, packet, slot)];
 }
 
 function makeLegs(path: RenderedPath, at: string, destination: Address): Leg[] {

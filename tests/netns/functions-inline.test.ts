@@ -207,7 +207,12 @@ test.serial('a service whose device is not in agent.yaml is told of by status an
 
 test.serial('doctor tells of settings that functions suffer from', async (t) => {
   await toService('bump');
-  for (const setting of ['function1.rp_filter=1', 'mesh0.forwarding=0'])
+  for (const setting of [
+    'function1.rp_filter=1',
+    'mesh0.forwarding=0',
+    'mesh0.send_redirects=1',
+    'all.send_redirects=1',
+  ])
     await lab.on('fw', 'sysctl', '-qw', `net.ipv4.conf.${setting}`);
   const found = await diagnose();
   t.regex(found, /warning\s+rp_filter on function1: strict/);

@@ -354,7 +354,7 @@ async function readReceived(host: string, name: string): Promise<number> {
 }
 
 async function waitFor(condition: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 10_000;
+  const deadline = Date.now() + 30_000;
   while (!(await condition())) if (Date.now() > deadline) throw new Error('waited in vain');
 }
 

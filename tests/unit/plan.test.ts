@@ -127,6 +127,8 @@ test('the plan of the lab’s HTTP request tells rule, way, sizes and every leg'
     mss: 1432,
     record: 2,
     number: null,
+    paths: 1,
+    slot: null,
     legs: [
       {
         from: 'edge',
