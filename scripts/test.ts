@@ -38,6 +38,9 @@ const groups: Group[] = [
 
 const colors = picocolors.createColors(process.stdout.isTTY);
 const root = fileURLToPath(new URL('..', import.meta.url));
+/** The lines of failed tests, told again at the end: by then they are thousands of lines back. */
+const failures: string[] = [];
+let isFailureBeingRead = false;
 let interrupted: NodeJS.Signals | null = null;
 
 process.chdir(root);
@@ -61,6 +64,7 @@ async function runTests(words: string[]): Promise<number> {
   const executed = total.passed + total.failed > 0;
   if (!executed) say('no test was executed');
   if (total.skipped > 0 && process.env.CI === 'true') say('in CI a skipped test is a failure');
+  if (failures.length > 0) console.log([colors.bold('\nfailed tests:'), ...failures].join('\n'));
   console.log(formatCounts(total));
   if (interrupted) return 130;
   return executed && total.failed === 0 && !(total.skipped > 0 && process.env.CI === 'true') ? 0 : 1;
@@ -122,7 +126,7 @@ async function runAva(group: Group, files: string[], counts: Counts): Promise<vo
   say(executed > 0 ? `ava ended with ${signal ?? `code ${code}`}` : 'ava executed no test');
 }
 
-/** A line of the Test Anything Protocol, version 13. */
+/** A line of the Test Anything Protocol, version 13: what follows a point explains it. */
 function readTapLine(line: string, counts: Counts): void {
   const point = /^(not )?ok \d+(?: - )?(.*?)(?: # (SKIP|TODO)\b.*)?$/.exec(line);
   if (point) {
@@ -130,12 +134,18 @@ function readTapLine(line: string, counts: Counts): void {
     const outcome = directive ? 'skipped' : not ? 'failed' : 'passed';
     counts[outcome]++;
     const paint = { passed: colors.green, failed: colors.red, skipped: colors.yellow }[outcome];
-    console.log(`  ${paint(outcome)}  ${title.replaceAll('\\#', '#')}`);
+    isFailureBeingRead = outcome === 'failed';
+    tell(`  ${paint(outcome)}  ${title.replaceAll('\\#', '#')}`);
   } else if (
     !/^(TAP version|1\.\.\d+|# (tests|pass|skip|fail|crash)\w* \d+| {2}(---|\.\.\.)$|$)/.test(line)
   ) {
-    console.log(`        ${line}`);
+    tell(`        ${line}`);
   }
+}
+
+function tell(line: string): void {
+  console.log(line);
+  if (isFailureBeingRead) failures.push(line);
 }
 
 function formatCounts({ passed, failed, skipped }: Counts): string {

@@ -20,7 +20,7 @@ test('a function that fails three times in a row is unwell, and well again after
     new Promise((resolve) => {
       changed = resolve;
     });
-  const checks = new FunctionChecks(() => changed(), 20);
+  const checks = new FunctionChecks(() => changed(), 200);
   const first = change();
   const url = `http://127.0.0.1:${port}/health`;
   checks.follow(
