@@ -6,7 +6,7 @@ import { readdirSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import picocolors from 'picocolors';
+import { colors } from '../src/colors.js';
 import { commandEnvironment } from '../src/command-environment.js';
 import { removeAbandonedLabs } from '../tests/helpers/namespaces.js';
 
@@ -36,7 +36,6 @@ const groups: Group[] = [
   { name: 'netns', rootFor: 'makes network namespaces', wrapper: [], options: ['--serial'] },
 ];
 
-const colors = picocolors.createColors(process.stdout.isTTY);
 const root = fileURLToPath(new URL('..', import.meta.url));
 /** The lines of failed tests, told again at the end: by then they are thousands of lines back. */
 const failures: string[] = [];

@@ -1,4 +1,4 @@
-import picocolors from 'picocolors';
+import { colors } from './colors.js';
 import { LsrError } from './errors.js';
 import { type Capture, startCapture } from './lab-capture.js';
 import { drawLab, showFile, showProgram } from './lab-drawing.js';
@@ -15,9 +15,6 @@ import { inNamespace } from './lab-topology.js';
 import type { PathRecord } from './record.js';
 
 export type Print = (text: string) => void;
-
-// A CI job's log is no terminal, whatever picocolors thinks of it.
-const colors = picocolors.createColors(process.stdout.isTTY);
 
 /** Its IANA protocol number. */
 const tcp = 6;

@@ -1,8 +1,8 @@
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import picocolors from 'picocolors';
 import type { ChainView } from './api-schemas.js';
 import { callApi } from './client.js';
+import { colors } from './colors.js';
 import { LsrError } from './errors.js';
 import type { Print } from './lab-demo.js';
 import { showProgram } from './lab-drawing.js';
@@ -15,8 +15,6 @@ export const functionsMesh = packageFile('lab/functions.yaml');
 const agents = ['edge', 'fw', 'ids1', 'ids2', 'gw'] as const;
 const server = '10.9.0.10';
 
-// A CI job's log is no terminal, whatever picocolors thinks of it.
-const colors = picocolors.createColors(process.stdout.isTTY);
 const heading = (text: string): string => `\n${colors.bold(text)}`;
 const prompt = (command: string): string => colors.cyan(`# ${command}`);
 

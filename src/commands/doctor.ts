@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import pc from 'picocolors';
+import { colors } from '../colors.js';
 import type { Finding } from '../diagnosis.js';
 import { printAnswer } from '../output.js';
 
@@ -35,7 +35,7 @@ function formatFindings(findings: Finding[]): string {
 }
 
 const marks = {
-  ok: pc.green('ok       '),
-  warning: pc.yellow('warning  '),
-  error: pc.red('error    '),
+  ok: colors.green('ok       '),
+  warning: colors.yellow('warning  '),
+  error: colors.red('error    '),
 };
