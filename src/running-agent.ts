@@ -1,35 +1,29 @@
-import { parseAddress } from './address.js';
 import type { Agent, AppliedMesh, ApplyResult, ChainView, DropsView, Status } from './agent.js';
 import type { AgentConfig } from './agent-config.js';
 import { Audit } from './audit.js';
-import { type Availability, readDrained } from './availability.js';
 import type { Guarded } from './backstop.js';
 import { BackstopTable } from './backstop-table.js';
-import { describeChain, listChoices } from './chain-view.js';
+import { describeChain } from './chain-view.js';
 import { decode } from './codec.js';
 import type { Datapath } from './datapath.js';
-import { type Drains, drainsFile, loadDrains, readDrains } from './drains.js';
+import type { Drains } from './drains.js';
 import { explainDrops, readCounters, readSample, type Sample } from './drops.js';
 import type { Host } from './entries.js';
-import { LsrError } from './errors.js';
-import { quote, suggest } from './finding.js';
-import { FunctionChecks } from './function-checks.js';
 import { describeFunctions } from './functions.js';
-import { defaultHealth } from './health.js';
 import { type Fault, type Link, listLinks, meshMtu, type Port, portMtu } from './interfaces.js';
 import { KeyRing } from './key-ring.js';
 import { type KeysView, loadKeys, readKeys } from './keys.js';
 import { enums } from './layout.js';
 import { componentLogger, type Logger } from './logger.js';
-import { type Mesh, runsOn } from './mesh.js';
+import type { Mesh } from './mesh.js';
 import { describeError, type Loaded, lastGoodFile, saveDocument } from './mesh-store.js';
 import { MeshTables } from './mesh-tables.js';
 import { writeMetrics } from './metrics.js';
 import { loadNative, type RingBuffer } from './native.js';
 import type { PortChange } from './port-plan.js';
 import type { Ports } from './ports.js';
-import { Prober } from './prober.js';
 import { renderMesh } from './render.js';
+import { Steering } from './steering.js';
 import type { Store } from './store.js';
 import { readVersion } from './version.js';
 
@@ -51,6 +45,7 @@ export class RunningAgent implements Agent {
   readonly #parts: Parts;
   readonly #tables: MeshTables;
   readonly #audit: Audit;
+  readonly #steering: Steering;
   readonly #backstop = new BackstopTable();
   readonly #log: Logger;
   readonly #started = Date.now();
@@ -66,19 +61,18 @@ export class RunningAgent implements Agent {
   #soon: NodeJS.Timeout | null = null;
   readonly #keys: KeyRing;
   #keysError: string | null = null;
-  readonly #prober = new Prober((down) => this.#failOver(down));
-  readonly #checks = new FunctionChecks(() => this.#tellUnwell());
-  /** Paths that are not used now, by id. */
-  #down: ReadonlySet<number> = new Set();
-  #drains: Drains = [];
-  #drainTimers: NodeJS.Timeout[] = [];
-
   constructor(parts: Parts) {
     this.#parts = parts;
     this.#log = componentLogger(parts.logger, 'agent');
     this.#tables = new MeshTables(parts.datapath.maps);
     this.#keys = new KeyRing(parts.datapath.maps);
-    this.#drains = loadDrains(parts.config.store);
+    this.#steering = new Steering({
+      node: parts.config.node,
+      store: parts.config.store,
+      tables: this.#tables,
+      log: this.#log,
+      onUnwell: () => this.#tellUnwell(),
+    });
     this.#audit = new Audit([parts.datapath.maps.flows, parts.datapath.maps.deviations], parts.store);
   }
 
@@ -96,9 +90,7 @@ export class RunningAgent implements Agent {
       this.#take(record),
     );
     this.#timer = setInterval(() => this.#harvest(), harvestMs).unref();
-    this.#followPaths();
-    this.#followFunctions();
-    this.#drainNodes(this.#drains);
+    this.#steering.start();
     this.#watches = [
       setInterval(() => this.#keys.followClock(), watchMs.clock).unref(),
       setInterval(() => this.#watchPrograms(), watchMs.programs).unref(),
@@ -108,9 +100,7 @@ export class RunningAgent implements Agent {
 
   async stop(): Promise<void> {
     this.#events?.close();
-    this.#prober.close();
-    this.#checks.close();
-    for (const timer of this.#drainTimers) clearTimeout(timer);
+    this.#steering.close();
     for (const timer of [this.#timer, this.#soon, ...this.#watches]) if (timer) clearTimeout(timer);
     await this.#turn;
     this.#tables.close();
@@ -130,12 +120,11 @@ export class RunningAgent implements Agent {
         this.#describeGuarded(),
         this.#listInForce(),
       );
-      if (!this.#applied) this.#down = this.#tables.readUnused(mesh, this.#parts.config.node);
+      if (!this.#applied) this.#steering.inherit(mesh);
       const { changed, generation } = await this.#writeMesh(mesh);
       this.#applied = { generation, text, document: mesh, source, at: new Date().toISOString() };
       this.#error = null;
-      if (this.#events) this.#followPaths();
-      if (this.#events) this.#followFunctions();
+      this.#steering.follow(mesh);
       await this.#settleBackstop();
       saveDocument(lastGoodFile(this.#parts.config.store), text);
       const durationMs = Math.round((performance.now() - begun) * 10) / 10;
@@ -221,7 +210,7 @@ export class RunningAgent implements Agent {
     if (!applied) return [];
     const packets = this.#parts.store.sumPackets();
     return renderMesh(applied.document).chains.map((chain) => ({
-      ...describeChain(chain, { watched: this.#prober.watched, available: this.#available() }),
+      ...describeChain(chain, this.#steering),
       packets: packets.get(chain.name) ?? 0,
     }));
   }
@@ -267,7 +256,7 @@ export class RunningAgent implements Agent {
       config.node,
       config.interfaces,
       present,
-      this.#checks.unwell,
+      this.#steering.unwell,
     );
   }
 
@@ -362,90 +351,18 @@ export class RunningAgent implements Agent {
     }).catch((error) => this.#log.error({ error: describeError(error) }, 'the backstop cannot be looked at'));
   }
 
-  /** Asks the functions of this host whether they are well; probes do not pass one that is not. */
-  #followFunctions(): void {
-    const services = Object.entries(this.#applied?.document.services ?? {});
-    const { node } = this.#parts.config;
-    const mesh = this.#applied?.document;
-    const own = services.flatMap(([name, { check }]): [string, NonNullable<typeof check>][] =>
-      check && mesh && runsOn(mesh, name, node) ? [[name, check]] : [],
-    );
-    this.#checks.follow(new Map(own));
-  }
-
   #tellUnwell(): void {
     this.#tables.writeHost(this.#describeHost());
-    const unwell = Object.fromEntries(this.#checks.unwell);
+    const unwell = Object.fromEntries(this.#steering.unwell);
     this.#log.warn({ unwell }, 'functions of this host that fail their check');
   }
 
-  /** Probes what this host may have to choose between. */
-  #followPaths(): void {
-    const { node } = this.#parts.config;
-    const applied = this.#applied?.document;
-    const address = parseAddress(applied?.nodes[node]?.address ?? '');
-    if (!applied || address === null) return;
-    const paths = listChoices(renderMesh(applied).chains, node);
-    this.#prober.follow(address, paths, { ...defaultHealth, ...applied.health }, (id) => this.#down.has(id));
-  }
-
-  #available(): Availability {
-    return { down: this.#down, drained: readDrained(this.#drains) };
-  }
-
   drains(): Drains {
-    return this.#drains;
+    return this.#steering.drains;
   }
 
   applyDrains(text: string): Drains {
-    const drains = readDrains(text, 'drains');
-    const nodes = Object.keys(this.#applied?.document.nodes ?? {});
-    const unknown = drains.find(({ node }) => !nodes.includes(node));
-    if (unknown)
-      throw new LsrError(
-        'REQUEST_INVALID',
-        `there is no node ${quote(unknown.node)}${suggest(unknown.node, nodes)}`,
-      );
-    saveDocument(drainsFile(this.#parts.config.store), JSON.stringify({ drains }));
-    this.#log.info({ drains }, 'flows are sent past these nodes');
-    this.#drainNodes(drains);
-    return drains;
-  }
-
-  /** Flows that were there move when the time of their node is up. */
-  #drainNodes(drains: Drains): void {
-    const touched = new Set([...this.#drains, ...drains].map(({ node }) => node));
-    this.#drains = drains;
-    const rewrite = (): void =>
-      this.#tables.writeChoices(this.#parts.config.node, this.#available(), ({ hops }) =>
-        hops.some(({ node }) => touched.has(node)),
-      );
-    rewrite();
-    for (const timer of this.#drainTimers) clearTimeout(timer);
-    const left = drains.map(({ until }) => Date.parse(until) - Date.now()).filter((ms) => ms > 0);
-    this.#drainTimers = left.map((ms) =>
-      setTimeout(
-        () => {
-          rewrite();
-          if (ms === Math.max(...left)) this.#tables.forgetMoved();
-        },
-        Math.min(ms, 0x7fffffff),
-      ).unref(),
-    );
-    if (left.length === 0) this.#tables.forgetMoved();
-  }
-
-  #failOver(down: ReadonlySet<number>): void {
-    const { node } = this.#parts.config;
-    const changed = new Set([...down, ...this.#down].filter((id) => down.has(id) !== this.#down.has(id)));
-    this.#down = down;
-    this.#tables.writeChoices(node, this.#available(), ({ id }) => changed.has(id));
-    for (const { id, hops } of this.#tables.intents[0]?.rendered.paths ?? []) {
-      if (!changed.has(id)) continue;
-      const path = hops.map((hop) => hop.node).join(' → ');
-      if (down.has(id)) this.#log.warn({ path }, 'a path is down; its flows take others');
-      else this.#log.info({ path }, 'a path is up again');
-    }
+    return this.#steering.applyDrains(text);
   }
 
   #describeHost(): Host {
@@ -454,8 +371,8 @@ export class RunningAgent implements Agent {
       node: config.node,
       mtu: meshMtu(ports.present),
       addresses: ports.addresses,
-      available: this.#available(),
-      unwell: this.#checks.unwell,
+      available: this.#steering.available,
+      unwell: this.#steering.unwell,
       ports: ports.present.map(({ name, role, link: { index, mac } }) => ({ name, role, index, mac })),
     };
   }
