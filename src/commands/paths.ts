@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { ChainView } from '../api-schemas.js';
 import { callApi } from '../client.js';
 import { printAnswer } from '../output.js';
 import type { PathRecord, PathsPage } from '../record.js';
@@ -13,6 +14,7 @@ interface PathsOptions {
   destination?: string;
   verdict?: string;
   since?: string;
+  join?: string[];
   limit: number;
 }
 
@@ -30,15 +32,20 @@ export function addPathsCommand(program: Command): void {
       'seen since a time (2025-01-31T12:00:00Z) or for a while (30s, 5m, 2h, 7d)',
       parseSince,
     )
+    .option(
+      '--join <socket or url...>',
+      'agents where other segments of a chain end: what they recorded of a flow becomes one record',
+    )
     .option('--limit <number>', 'at most so many records', parseLimit, 100)
     .addHelpText('after', '\nExample:\n  $ lsr-agent paths --chain web --destination 10.9.0.0/24 --since 5m')
     .action(listPaths);
 }
 
 async function listPaths(_options: unknown, command: Command): Promise<void> {
-  const { api, json = false, limit, ...filter } = command.optsWithGlobals<PathsOptions>();
+  const { api, json = false, limit, join, ...filter } = command.optsWithGlobals<PathsOptions>();
   const { chain, source, destination, verdict, since } = filter;
-  const page = await collectPages(api, { chain, source, destination, verdict, since }, limit);
+  const query = { chain, source, destination, verdict, since };
+  const page = join ? await joinPages([api, ...join], query, limit) : await collectPages(api, query, limit);
   const { formatFlow, formatRoute } = await import('../flow.js');
   printAnswer(json, page, () => formatPaths(page, { formatFlow, formatRoute }));
 }
@@ -46,11 +53,27 @@ async function listPaths(_options: unknown, command: Command): Promise<void> {
 /** The API's largest page. */
 const pageSize = 1000;
 
-async function collectPages(
-  api: string,
-  filter: Record<string, string | undefined>,
-  limit: number,
-): Promise<PathsPage> {
+type Filter = Record<'chain' | 'source' | 'destination' | 'verdict' | 'since', string | undefined>;
+
+/** `limit` is for each agent and segment. */
+async function joinPages(agents: readonly string[], filter: Filter, limit: number): Promise<PathsPage> {
+  const { joinSegments, listSegments } = await import('../join.js');
+  const views = await Promise.all(
+    agents.map((api) => callApi<{ chains: ChainView[] }>(api, { path: '/v1/chains' })),
+  );
+  const chains = [...new Set(views.flatMap((view) => view.chains.map(({ name }) => name)))];
+  const segments = filter.chain === undefined ? [undefined] : listSegments(chains, filter.chain);
+  const pages = await Promise.all(
+    agents.flatMap((api) => segments.map((chain) => collectPages(api, { ...filter, chain }, limit))),
+  );
+  const records = joinSegments(
+    pages.flatMap((page) => page.records),
+    chains,
+  );
+  return { records, nextCursor: pages.find(({ nextCursor }) => nextCursor !== null)?.nextCursor ?? null };
+}
+
+async function collectPages(api: string, filter: Filter, limit: number): Promise<PathsPage> {
   const records: PathRecord[] = [];
   let cursor: string | undefined;
   do {
