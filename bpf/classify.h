@@ -48,6 +48,31 @@ static __always_inline void read_fields(struct __sk_buff *skb, const struct lsr_
 	read_ports(skb, packet, fields);
 }
 
+/*
+ * The innermost of the cgroups in `cgroups` that the socket of a packet of this host belongs to; 0 where there is none.
+ * A rule for an outer one is in the tables for each inner one too.
+ */
+LSR_STEP int find_cgroup(struct __sk_buff *skb)
+{
+	struct lsr_cgroup_key key = {};
+	const struct lsr_state *current;
+	const __u32 *number;
+	__u32 zero = 0;
+	int level;
+
+	current = bpf_map_lookup_elem(&state, &zero);
+	if (!current || !current->cgroups)
+		return 0;
+	key.set = current->set;
+	for (level = LSR_CGROUP_LEVELS; level > 0; level--) {
+		key.id = bpf_skb_ancestor_cgroup_id(skb, level);
+		number = key.id ? bpf_map_lookup_elem(&cgroups, &key) : NULL;
+		if (number)
+			return *number;
+	}
+	return 0;
+}
+
 static __always_inline void mask_fields(const struct lsr_fields *fields,
 					const struct lsr_fields *mask, struct lsr_fields *key)
 {
@@ -56,6 +81,7 @@ static __always_inline void mask_fields(const struct lsr_fields *fields,
 	key->source_port = fields->source_port & mask->source_port;
 	key->destination_port = fields->destination_port & mask->destination_port;
 	key->mark = fields->mark & mask->mark;
+	key->cgroup = fields->cgroup & mask->cgroup;
 	key->protocol = fields->protocol & mask->protocol;
 	key->dscp = fields->dscp & mask->dscp;
 	key->origin = fields->origin & mask->origin;

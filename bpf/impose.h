@@ -172,6 +172,8 @@ LSR_STEP int classify(struct __sk_buff *skb, struct lsr_packet *packet, __u32 or
 	if (is_fragment(packet))
 		fields.origin |= LSR_ORIGIN_FRAGMENT;
 	read_fields(skb, packet, &fields);
+	if (origin == LSR_ORIGIN_LOCAL)
+		fields.cgroup = find_cgroup(skb);
 	reason = choose_chain(&fields, has_ports(packet), &chain);
 	if (reason)
 		return reason;

@@ -16,6 +16,7 @@ enum lsr_limits {
 	LSR_HOPS_KNOWN = 8,      /* entries known in advance: all but the destination */
 	LSR_RECORD_MAX = 7,      /* Record Route slots beside a source route of one entry */
 	LSR_TUPLES_MAX = 64,     /* distinct field masks among the rules of one set */
+	LSR_CGROUP_LEVELS = 12,  /* below the root, that a cgroup of a rule may be at */
 	LSR_INTERFACES_MAX = 64, /* managed interfaces of one agent */
 	LSR_NAME_MAX = 16,       /* IFNAMSIZ, include/uapi/linux/if.h */
 	LSR_QUOTE_MAX = 512, /* bytes; the error as a whole is at most 576 (RFC 1812 §4.3.2.3) */
@@ -211,6 +212,7 @@ struct lsr_state {
 	__be32 address;   /* this node's address */
 	__u32 set;        /* the set of rules and chains in force, 0 or 1 */
 	__u32 tuples;     /* how many tuples that set has */
+	__u32 cgroups;    /* 1: some of its rules look at cgroups */
 	__u32 generation; /* of the mesh document */
 };
 
@@ -255,6 +257,7 @@ struct lsr_fields {
 	__be16 source_port;
 	__be16 destination_port;
 	__u32 mark;
+	__u32 cgroup; /* as `cgroups` numbers it; 0 where it is in none of those */
 	__u8 protocol;
 	__u8 dscp;
 	__u8 origin; /* enum lsr_origin */
@@ -264,6 +267,12 @@ struct lsr_fields {
 struct lsr_tuple {
 	struct lsr_fields mask;
 	__u32 priority; /* the best (lowest) among its rules */
+};
+
+/* `cgroups`: a cgroup of this host that rules of the set name -> the number that stands for it in `rules`. */
+struct lsr_cgroup_key {
+	__u64 id; /* as bpf_skb_ancestor_cgroup_id() has it */
+	__u64 set;
 };
 
 /* `rules`: masked fields -> rule. */

@@ -11,6 +11,7 @@ export interface State {
   set: 0 | 1;
   generation: number;
   tuples: number;
+  cgroups: number;
   address: number;
 }
 
@@ -24,6 +25,7 @@ export function readState(maps: Pick<Maps, 'state'>): State {
     set: state?.set === 1 ? 1 : 0,
     generation: state?.generation ?? 0,
     tuples: state?.tuples ?? 0,
+    cgroups: state?.cgroups ?? 0,
     address: state?.address ?? 0,
   };
 }
@@ -56,6 +58,7 @@ export function writeEntries(
       address: entries.address,
       set: version.set,
       tuples: entries.tuples,
+      cgroups: entries.cgroups,
       generation: version.generation,
     }),
   );
@@ -72,10 +75,12 @@ export function isInForce(maps: Maps, entries: Entries, present: State): boolean
   return (
     present.address === entries.address &&
     present.tuples === entries.tuples &&
+    present.cgroups === entries.cgroups &&
     tableNames.every((name) => {
       const { change } = compare(maps[name], name, entries.tables[name], present.set);
       return (
-        change.put.length === 0 && ((name !== 'rules' && name !== 'choices') || change.remove.length === 0)
+        change.put.length === 0 &&
+        (!['rules', 'choices', 'cgroups'].includes(name) || change.remove.length === 0)
       );
     })
   );
@@ -88,11 +93,17 @@ export function sweepEntries(maps: Maps, entries: Entries): void {
   }
 }
 
-/** Rules, chains, their choices and tuples exist twice: a set in force, and one that is written. */
+/** Rules, chains, their choices, cgroups and tuples exist twice: a set in force, and one that is written. */
 const isDoubled = (name: TableName): boolean => doubled.includes(name);
-const doubled: readonly TableName[] = ['rules', 'chains', 'choices', 'tuples'];
+const doubled: readonly TableName[] = ['rules', 'chains', 'choices', 'cgroups', 'tuples'];
 
-function compare(map: BpfMap, name: TableName, wanted: Table, set: 0 | 1): { change: Change; size: number } {
+/** What makes a table, or the half of it that belongs to a set, what it should be. */
+export function compare(
+  map: BpfMap,
+  name: TableName,
+  wanted: Table,
+  set: 0 | 1,
+): { change: Change; size: number } {
   const present = readTable(map);
   const size = present.size;
   if (isDoubled(name)) keepSet(present, name, set);
@@ -105,6 +116,7 @@ function keepSet(table: Table, name: TableName, set: 0 | 1): void {
 
 function setOf(key: Buffer, name: TableName): number {
   if (name === 'rules') return Math.floor(decode('lsr_fields', key).tuple / enums.lsr_limits.LSR_TUPLES_MAX);
+  if (name === 'cgroups') return Number(decode('lsr_cgroup_key', key).set);
   if (name === 'chains' || name === 'choices') return decode('lsr_chain_key', key).set;
   return Math.floor(decodeIndex(key) / enums.lsr_limits.LSR_TUPLES_MAX);
 }

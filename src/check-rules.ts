@@ -7,6 +7,7 @@ import {
   parseLoosePrefix,
   parsePrefix,
 } from './address.js';
+import { isWithin } from './cgroups.js';
 import { listNodes } from './derive.js';
 import { type Finding, makePointer, quote, suggest } from './finding.js';
 import {
@@ -18,7 +19,7 @@ import {
   ruleOrigins,
   rulePriority,
 } from './match.js';
-import { lookUp, type Mesh, type MeshRule } from './mesh.js';
+import { lookUp, type Mesh, type MeshRule, onMissing } from './mesh.js';
 import { findOverlaps } from './overlap.js';
 
 /** Whether rules name what exists, and look at what packets have. */
@@ -27,6 +28,7 @@ export function checkRules(mesh: Mesh): Finding[] {
     ...checkNames(mesh, rule, index),
     ...(['source', 'destination'] as const).flatMap((field) => checkPrefix(rule, index, field)),
     ...(['sourcePorts', 'destinationPorts'] as const).flatMap((field) => checkPorts(rule, index, field)),
+    ...checkCgroup(mesh, rule, index),
   ]);
   return [...checkDuplicates(mesh.rules), ...findings];
 }
@@ -101,6 +103,26 @@ function checkPorts(rule: MeshRule, index: number, field: 'sourcePorts' | 'desti
   return findings;
 }
 
+function checkCgroup(mesh: Mesh, rule: MeshRule, index: number): Finding[] {
+  if (rule.match.cgroup === undefined) return [];
+  const findings: Finding[] = [];
+  const others = ruleOrigins(rule).filter((origin) => origin !== 'local');
+  if (others.length > 0) {
+    const message = `rule ${quote(rule.name)} looks at cgroups, which packets from ${others.join(', ')} have none of; write "from: [local]", or nothing`;
+    findings.push({ pointer: makePointer('rules', index, 'from'), code: 'CGROUP_NOT_LOCAL', message });
+  }
+  const chain = lookUp(mesh.chains, rule.chain);
+  if (chain && onMissing(chain) === 'drop') {
+    const message = `rule ${quote(rule.name)} looks at cgroups, but chain ${quote(rule.chain)} has "onMissing: drop": the backstop cannot follow cgroups that are made anew. Choose by mark or source, or write "onMissing: bypass"`;
+    findings.push({
+      pointer: makePointer('rules', index, 'match', 'cgroup'),
+      code: 'CGROUP_UNGUARDED',
+      message,
+    });
+  }
+  return findings;
+}
+
 function explainRange(text: string): string | null {
   const [from, to] = text.split('-');
   if (Number(from) > 65535 || Number(to) > 65535) return 'ports end at 65535';
@@ -164,6 +186,7 @@ function overlap(a: Space, b: Space): boolean {
     agree(a.protocol, b.protocol) &&
     agree(a.rule.match.dscp, b.rule.match.dscp) &&
     agree(a.rule.match.mark, b.rule.match.mark) &&
+    agreeCgroups(a.rule.match.cgroup, b.rule.match.cgroup) &&
     overlapPorts(a.destinationPorts, b.destinationPorts) &&
     overlapPorts(a.sourcePorts, b.sourcePorts) &&
     a.rule.at.some((node) => b.rule.at.includes(node)) &&
@@ -173,6 +196,9 @@ function overlap(a: Space, b: Space): boolean {
 
 const agree = (a: number | undefined, b: number | undefined): boolean =>
   a === undefined || b === undefined || a === b;
+
+const agreeCgroups = (a: string | undefined, b: string | undefined): boolean =>
+  a === undefined || b === undefined || isWithin(a, b) || isWithin(b, a);
 
 function overlapPorts(a: PortRange[] | undefined, b: PortRange[] | undefined): boolean {
   if (!a || !b) return true;

@@ -121,7 +121,7 @@ function swapDevices(service: MeshService): MeshService {
   };
 }
 
-/** DSCP and mark of an answer are its sender's. */
+/** DSCP, mark and cgroup of an answer are its sender's. */
 function swapEnds({ name, match, chain, priority }: MeshRule, at: string[]): MeshRule {
   const { source, destination, sourcePorts, destinationPorts, protocol } = match;
   return {
@@ -174,7 +174,7 @@ const isPlain = (mesh: Mesh, hop: string): boolean => lookUp(mesh.services, hop)
 
 /** What comes back from the function, known by its addresses and ports alone. */
 function resumeRule({ rule, index }: Part['rules'][number], chain: string, at: string[]) {
-  const { dscp: _, mark: __, ...match } = rule.match;
+  const { dscp: _, mark: __, cgroup: ___, ...match } = rule.match;
   const name = `${rule.name}/${chain.split('/').at(-1)}`;
   return { rule: { ...rule, name, at, from: ['function' as const], match, chain }, index };
 }

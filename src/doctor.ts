@@ -3,10 +3,12 @@ import { execa } from 'execa';
 import type { AgentConfig } from './agent-config.js';
 import { renderBackstop } from './backstop.js';
 import { readDropped } from './backstop-table.js';
+import { findCgroupRoot, findCgroups, listCgroups } from './cgroups.js';
 import { diagnoseFunctions } from './diagnose-functions.js';
 import { error, type Finding, ok, warning } from './diagnosis.js';
 import { type Link, listLinks } from './interfaces.js';
 import { ETHERNET_MTU } from './limits.js';
+import type { MeshRule } from './mesh.js';
 import { type Loaded, lastGoodFile, loadWanted } from './mesh-store.js';
 import { loadNative } from './native.js';
 import { requireNft } from './nft.js';
@@ -31,6 +33,7 @@ export async function diagnose(config: AgentConfig | null): Promise<Finding[]> {
     ...checkSourceRoutes(managed),
     ...(config ? checkInterfaces(config, links) : []),
     ...(config && loaded ? diagnoseFunctions(loaded.mesh, config, links, readSysctl) : []),
+    ...(config && loaded ? checkCgroups(loaded.mesh.rules, config.node) : []),
     ...(await Promise.all(managed.map(checkForeignPrograms))),
   ];
 }
@@ -45,6 +48,7 @@ const helpers = {
   bpf_ringbuf_reserve: 131,
   bpf_redirect_neigh: 152,
   bpf_loop: 181,
+  bpf_skb_ancestor_cgroup_id: 83,
   bpf_ktime_get_tai_ns: 208,
 };
 
@@ -59,6 +63,18 @@ function checkKernel(): Finding {
         release,
         'Linux 6.1 or newer is needed (bpf_loop, bpf_ktime_get_tai_ns); Debian 12 has it',
       );
+}
+
+function checkCgroups(rules: readonly MeshRule[], node: string): Finding[] {
+  const named = listCgroups(rules, node);
+  const found = findCgroups(named);
+  const root = findCgroupRoot();
+  return named.map((cgroup) => {
+    const check = `cgroup ${cgroup}`;
+    if (found.has(cgroup)) return ok(check, `in ${root}`);
+    const where = root === null ? 'cgroup2 is not mounted' : `not in ${root}`;
+    return warning(check, where, 'until it is there, packets of its sockets match no rule that names it');
+  });
 }
 
 function checkFeatures(): Finding[] {

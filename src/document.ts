@@ -1,8 +1,9 @@
 import type { Static, TSchema } from 'typebox';
 import { checkMeaning } from './check.js';
 import type { Finding } from './finding.js';
+import { enums } from './layout.js';
 import { NAME_LENGTH_MAX, PROBLEMS_MAX } from './limits.js';
-import { type Mesh, MeshSchema, namePattern, planned, portRangePattern } from './mesh.js';
+import { cgroupPattern, type Mesh, MeshSchema, namePattern, planned, portRangePattern } from './mesh.js';
 import { checkSchema, type Wording } from './schema-check.js';
 import { readYaml, type YamlSource } from './yaml-source.js';
 
@@ -31,6 +32,7 @@ const meshWording: Wording = {
   patterns: {
     [namePattern]: `a name of lower-case letters, digits, ".", "_" and "-", at most ${NAME_LENGTH_MAX} characters, first a letter or digit`,
     [portRangePattern]: 'a range like "8000-8999"',
+    [cgroupPattern]: `a path below the root of cgroup2 like "system.slice/nginx.service", at most ${enums.lsr_limits.LSR_CGROUP_LEVELS} levels, without a slash at either end`,
   },
 };
 

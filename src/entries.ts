@@ -1,5 +1,6 @@
 import { type Address, type Prefix, parseAddress } from './address.js';
 import { type Availability, type Choice, chooseAvailable } from './availability.js';
+import { cgroupTable, listCgroups } from './cgroups.js';
 import { encode, encodeIndex, type Struct } from './codec.js';
 import { LsrError } from './errors.js';
 import { functionNumber, functionTable } from './functions.js';
@@ -18,6 +19,7 @@ export const tableNames = [
   'paths',
   'destinations',
   'functions',
+  'cgroups',
   'hops',
   'chains',
   'choices',
@@ -37,6 +39,8 @@ export interface Host {
   available: Availability;
   /** Services whose function here is unwell. */
   unwell: ReadonlyMap<string, unknown>;
+  /** Those of its cgroups that rules name, with their ids. */
+  cgroups: ReadonlyMap<string, bigint>;
   /** Its managed interfaces, as far as they are there. */
   ports: readonly HostPort[];
 }
@@ -59,6 +63,8 @@ export interface Entries {
   tables: Tables;
   /** How many tuples the set has. */
   tuples: number;
+  /** 1: some of its rules look at cgroups. */
+  cgroups: 0 | 1;
   address: Address;
 }
 
@@ -80,6 +86,7 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
   return {
     address: nodeAddress(mesh, host.node),
     tuples: rules.tuples.size,
+    cgroups: listCgroups(local, host.node).length > 0 ? 1 : 0,
     tables: {
       addresses: addressTable(mesh, host),
       paths: makeTable([...begun].map((path) => pathEntry(path, host.mtu))),
@@ -93,6 +100,7 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
         ),
       ),
       functions: functionTable(rendered.mesh, host),
+      cgroups: cgroupTable(host.cgroups, version.set),
       hops: makeTable(
         visited.flatMap((path) => hopEntries(path, edges.get(path.id) ?? 0, version.generation)),
       ),

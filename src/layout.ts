@@ -1,8 +1,15 @@
 // Generated from the BTF of bpf/lsr.bpf.c by `npm run layout`. Do not edit.
 
-export const digest = '0a6aaae52db61b1bbbcba4086cef3348cfa3382f566b26fda8aeafba68f1c174';
+export const digest = '64e002f796ee92cd618cc4203c2553b21a128c3f2398c2fe6d4ca8e27c8a7815';
 
 export const structs = {
+  lsr_cgroup_key: {
+    size: 16,
+    fields: {
+      id: { offset: 0, kind: 'u64' },
+      set: { offset: 8, kind: 'u64' },
+    },
+  },
   lsr_chain: {
     size: 16,
     fields: {
@@ -66,17 +73,18 @@ export const structs = {
     },
   },
   lsr_fields: {
-    size: 20,
+    size: 24,
     fields: {
       source: { offset: 0, kind: 'be32' },
       destination: { offset: 4, kind: 'be32' },
       sourcePort: { offset: 8, kind: 'be16' },
       destinationPort: { offset: 10, kind: 'be16' },
       mark: { offset: 12, kind: 'u32' },
-      protocol: { offset: 16, kind: 'u8' },
-      dscp: { offset: 17, kind: 'u8' },
-      origin: { offset: 18, kind: 'u8' },
-      tuple: { offset: 19, kind: 'u8' },
+      cgroup: { offset: 16, kind: 'u32' },
+      protocol: { offset: 20, kind: 'u8' },
+      dscp: { offset: 21, kind: 'u8' },
+      origin: { offset: 22, kind: 'u8' },
+      tuple: { offset: 23, kind: 'u8' },
     },
   },
   lsr_flow: {
@@ -220,19 +228,20 @@ export const structs = {
     },
   },
   lsr_state: {
-    size: 16,
+    size: 20,
     fields: {
       address: { offset: 0, kind: 'be32' },
       set: { offset: 4, kind: 'u32' },
       tuples: { offset: 8, kind: 'u32' },
-      generation: { offset: 12, kind: 'u32' },
+      cgroups: { offset: 12, kind: 'u32' },
+      generation: { offset: 16, kind: 'u32' },
     },
   },
   lsr_tuple: {
-    size: 24,
+    size: 28,
     fields: {
       mask: { offset: 0, kind: 'lsr_fields' },
-      priority: { offset: 20, kind: 'u32' },
+      priority: { offset: 24, kind: 'u32' },
     },
   },
 } as const;
@@ -272,6 +281,7 @@ export const enums = {
     LSR_HOPS_KNOWN: 8,
     LSR_RECORD_MAX: 7,
     LSR_TUPLES_MAX: 64,
+    LSR_CGROUP_LEVELS: 12,
     LSR_INTERFACES_MAX: 64,
     LSR_NAME_MAX: 16,
     LSR_QUOTE_MAX: 512,

@@ -6,6 +6,7 @@ import {
   type Prefix,
   parsePrefix,
 } from './address.js';
+import { isWithin } from './cgroups.js';
 import { LsrError } from './errors.js';
 import { lookUp, type Mesh, type MeshRule, type Origin, type ProtocolName, protocolNumbers } from './mesh.js';
 
@@ -25,6 +26,8 @@ export interface Packet {
   fragment?: boolean;
   dscp: number;
   mark: number;
+  /** Of the socket that sends it, below the root; null where it is in none, or comes from elsewhere. */
+  cgroup: string | null;
   origin: Origin;
   /** The node that classifies it; null for whichever has a rule. */
   at: string | null;
@@ -59,6 +62,7 @@ export function findDifferences(rule: MeshRule, packet: Packet): Difference[] {
     comparePorts('destinationPorts', match.destinationPorts, packet, packet.destinationPort),
     compareNumber('dscp', match.dscp, packet.dscp),
     compareNumber('mark', match.mark, packet.mark),
+    compareCgroup(match.cgroup, packet.cgroup),
   ];
   return differences.filter((difference) => difference !== null);
 }
@@ -67,8 +71,8 @@ export function rulePriority(rule: MeshRule): number {
   return rule.priority ?? 100;
 }
 
-export function ruleOrigins(rule: MeshRule): readonly Origin[] {
-  return rule.from ?? ['edge', 'local'];
+export function ruleOrigins({ from, match }: MeshRule): readonly Origin[] {
+  return from ?? (match.cgroup === undefined ? ['edge', 'local'] : ['local']);
 }
 
 export function protocolNumber(protocol: ProtocolName | number): number {
@@ -138,6 +142,11 @@ function compareProtocol(wanted: MeshRule['match']['protocol'], found: number | 
 function compareNumber(field: string, wanted: number | undefined, found: number): Difference | null {
   if (wanted === undefined || wanted === found) return null;
   return { field, wanted: String(wanted), found: String(found) };
+}
+
+function compareCgroup(wanted: string | undefined, found: string | null): Difference | null {
+  if (wanted === undefined || (found !== null && isWithin(found, wanted))) return null;
+  return { field: 'cgroup', wanted, found: found ?? 'none' };
 }
 
 function comparePorts(

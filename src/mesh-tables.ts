@@ -1,17 +1,16 @@
 import { isDeepStrictEqual } from 'node:util';
 import {
   type Changed,
+  compare,
   isInForce,
   type Maps,
   readState,
-  readTable,
   sweepEntries,
   writeEntries,
 } from './apply.js';
 import type { Intent } from './audit.js';
 import type { Availability } from './availability.js';
 import { decode, encode } from './codec.js';
-import { diffTables } from './diff.js';
 import { type Entries, type Host, makeChoices, makeEntries, type Version } from './entries.js';
 import type { Mesh } from './mesh.js';
 import type { BpfMap } from './native.js';
@@ -23,7 +22,7 @@ const drainMs = 2000;
 const intentsKept = 8;
 
 /** Those that depend on the host. */
-const hostTables = ['addresses', 'functions', 'paths'] as const;
+const hostTables = ['addresses', 'functions', 'cgroups', 'paths'] as const;
 
 /** What the tables of the data path were last written for: a mesh document, and this host. */
 export class MeshTables {
@@ -75,13 +74,17 @@ export class MeshTables {
     const { mesh, rendered } = intent;
     const rules = pickRules(rendered.mesh.rules, host.node);
     const named = { ...rendered, mesh: { ...rendered.mesh, rules } };
-    const made = makeEntries(mesh, named, host, readState(this.#maps)).tables;
+    const version = readState(this.#maps);
+    const made = makeEntries(mesh, named, host, version).tables;
     for (const name of hostTables) {
-      const { put } = diffTables(readTable(this.#maps[name]), made[name]);
-      for (const [key, value] of put) this.#maps[name].put(key, value);
+      const { change } = compare(this.#maps[name], name, made[name], version.set);
+      for (const [key, value] of change.put) this.#maps[name].put(key, value);
+      // What else is no longer there packets on their way may need.
+      if (name === 'cgroups') for (const key of change.remove) this.#maps[name].delete(key);
     }
-    const { addresses, functions, paths } = made;
-    this.#keep({ ...this.#entries, tables: { ...this.#entries.tables, addresses, functions, paths } }, host);
+    const { addresses, functions, cgroups, paths } = made;
+    const tables = { ...this.#entries.tables, addresses, functions, cgroups, paths };
+    this.#keep({ ...this.#entries, tables }, host);
   }
 
   /** For paths that have gone down or come up, or drained: the edges' choices alone. */

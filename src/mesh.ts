@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { defaultHealth } from './health.js';
+import { enums } from './layout.js';
 import {
   BASE_HEADER_BYTES,
   NAME_LENGTH_MAX,
@@ -10,6 +11,8 @@ import {
 } from './limits.js';
 
 export const namePattern = `^[a-z0-9][a-z0-9._-]{0,${NAME_LENGTH_MAX - 1}}$`;
+/** A path below the root of cgroup2, without a slash at either end. */
+export const cgroupPattern = `^[^/]+(/[^/]+){0,${enums.lsr_limits.LSR_CGROUP_LEVELS - 1}}$`;
 export const portRangePattern = '^[0-9]{1,5}-[0-9]{1,5}$';
 
 /** IANA protocol numbers that have a name in a mesh document. */
@@ -23,7 +26,7 @@ export type Origin = (typeof origins)[number];
 /** Words that the design has and this version has not; they are told apart from mistakes. */
 export const planned = {
   values: {},
-  keys: ['cgroup', 'legs'],
+  keys: ['legs'],
 } as const;
 
 const closed = { additionalProperties: false } as const;
@@ -234,6 +237,13 @@ const Match = Type.Object(
     destinationPorts: Type.Optional(Ports),
     dscp: Type.Optional(Type.Integer({ minimum: 0, maximum: 63 })),
     mark: Type.Optional(Type.Integer({ minimum: 0, maximum: 0xffffffff, description: 'fwmark' })),
+    cgroup: Type.Optional(
+      Type.String({
+        pattern: cgroupPattern,
+        description:
+          'of the socket that sends: a cgroup of the host, or one within it, like system.slice/nginx.service; packets of other hosts are in none',
+      }),
+    ),
   },
   { ...closed, title: 'match', description: 'what is not given is not looked at' },
 );
@@ -245,7 +255,7 @@ const Rule = Type.Object(
     from: Type.Optional(
       Type.Array(words(origins, 'a port or a local socket'), {
         minItems: 1,
-        description: 'where packets come from; default edge and local',
+        description: 'where packets come from; default edge and local, with a cgroup local alone',
       }),
     ),
     priority: Type.Optional(

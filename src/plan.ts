@@ -35,6 +35,8 @@ export interface PlanRequest {
   fragment?: boolean | undefined;
   dscp?: number | undefined;
   mark?: number | undefined;
+  /** Of the socket that sends it. */
+  cgroup?: string | undefined;
   /** The node where it enters the mesh; default the node whose address `from` is, else whichever has a rule. */
   at?: string | undefined;
   /** Default local where `from` is an address of that node, else edge. */
@@ -66,6 +68,7 @@ export interface Plan {
     destinationPort: number | null;
     dscp: number;
     mark: number;
+    cgroup: string | null;
     origin: Origin;
   };
   /** The node that classifies it. */
@@ -150,6 +153,7 @@ function readPacket(mesh: Mesh, request: PlanRequest): Packet {
     fragment: request.fragment ?? false,
     dscp: readNumber('dscp', request.dscp, 63) ?? 0,
     mark: readNumber('mark', request.mark, 0xffffffff) ?? 0,
+    cgroup: request.cgroup ?? null,
     origin,
     at,
   };
@@ -202,7 +206,7 @@ function explainMiss(mesh: Mesh, packet: Packet): Pick<Plan, 'reason' | 'nearest
 }
 
 function describePacket(packet: Packet): Plan['packet'] {
-  const { source, destination, protocol, sourcePort, destinationPort, dscp, mark, origin } = packet;
+  const { source, destination, protocol, sourcePort, destinationPort, dscp, mark, cgroup, origin } = packet;
   return {
     from: formatAddress(source),
     to: formatAddress(destination),
@@ -211,6 +215,7 @@ function describePacket(packet: Packet): Plan['packet'] {
     destinationPort,
     dscp,
     mark,
+    cgroup,
     origin,
   };
 }

@@ -3,6 +3,7 @@ import type { AgentConfig } from './agent-config.js';
 import { Audit } from './audit.js';
 import type { Guarded } from './backstop.js';
 import { BackstopTable } from './backstop-table.js';
+import { findCgroups, listCgroups } from './cgroups.js';
 import { describeChain } from './chain-view.js';
 import { decode } from './codec.js';
 import type { Datapath } from './datapath.js';
@@ -29,7 +30,7 @@ import { readVersion } from './version.js';
 
 const harvestMs = 5000;
 /** How long somebody else's change to programs, nftables or the clock of tags may go unnoticed. */
-const watchMs = { programs: 200, backstop: 5000, clock: 1000 };
+const watchMs = { programs: 200, cgroups: 200, backstop: 5000, clock: 1000 };
 const samplesKept = 256;
 
 interface Parts {
@@ -94,6 +95,7 @@ export class RunningAgent implements Agent {
     this.#watches = [
       setInterval(() => this.#keys.followClock(), watchMs.clock).unref(),
       setInterval(() => this.#watchPrograms(), watchMs.programs).unref(),
+      setInterval(() => this.#watchCgroups(), watchMs.cgroups).unref(),
       setInterval(() => this.#watchBackstop(), watchMs.backstop).unref(),
     ];
   }
@@ -295,7 +297,7 @@ export class RunningAgent implements Agent {
   /** The tables alone; where they are refused, the backstop is again that of the document in force. */
   async #writeMesh(mesh: Mesh): Promise<ReturnType<MeshTables['writeMesh']>> {
     try {
-      return this.#tables.writeMesh(mesh, this.#describeHost());
+      return this.#tables.writeMesh(mesh, this.#describeHost(mesh));
     } catch (error) {
       await this.#settleBackstop();
       throw error;
@@ -340,6 +342,15 @@ export class RunningAgent implements Agent {
     if (this.#parts.ports.bare.length > 0) void this.followLinks(listLinks);
   }
 
+  /** A service that starts again has its cgroup made anew, with another id. */
+  #watchCgroups(): void {
+    const document = this.#applied?.document;
+    if (!document || listCgroups(document.rules, this.#parts.config.node).length === 0) return;
+    void this.#inTurn(async () => this.#tables.writeHost(this.#describeHost())).catch((error) =>
+      this.#log.error({ error: describeError(error) }, 'cgroups cannot be followed'),
+    );
+  }
+
   /** `nft flush ruleset`, as a reload of the host's own firewall, takes the backstop away too. */
   #watchBackstop(): void {
     if (this.#backstop.chains.length === 0 && this.#backstopError === null) return;
@@ -365,9 +376,10 @@ export class RunningAgent implements Agent {
     return this.#steering.applyDrains(text);
   }
 
-  #describeHost(): Host {
+  #describeHost(mesh = this.#applied?.document): Host {
     const { config, ports } = this.#parts;
     return {
+      cgroups: findCgroups(mesh ? listCgroups(mesh.rules, config.node) : []),
       node: config.node,
       mtu: meshMtu(ports.present),
       addresses: ports.addresses,

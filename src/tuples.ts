@@ -1,4 +1,5 @@
 import { maskAddress } from './address.js';
+import { cgroupNumber, isWithin } from './cgroups.js';
 import { encode, encodeIndex, type Struct } from './codec.js';
 import type { Table } from './entries.js';
 import { LsrError } from './errors.js';
@@ -31,7 +32,8 @@ export function renderRules(
   chainIds: ReadonlyMap<string, number>,
   set: 0 | 1,
 ): { rules: Table; tuples: Table } {
-  const groups = groupByMask(rules.flatMap(expandRule));
+  const cgroups = [...new Set(rules.flatMap(({ match }) => match.cgroup ?? []))];
+  const groups = groupByMask(rules.flatMap((rule) => expandRule(rule, cgroups)));
   if (groups.length > LSR_TUPLES_MAX) {
     throw new LsrError(
       'CAPACITY',
@@ -87,10 +89,10 @@ function groupByMask(candidates: readonly Candidate[]): Group[] {
  * A fragment has no ports, so that it takes the way of the rules that its address and protocol match: a rule with
  * ports is there once more without them, for fragments only.
  */
-function expandRule(rule: Rule): Candidate[] {
+function expandRule(rule: Rule, cgroups: readonly string[]): Candidate[] {
   const { sourcePorts, destinationPorts, ...match } = rule.match;
-  if (!sourcePorts && !destinationPorts) return expandMatch(rule, 'any');
-  return [...expandMatch(rule, 'whole'), ...expandMatch({ ...rule, match }, 'fragment')];
+  if (!sourcePorts && !destinationPorts) return expandMatch(rule, 'any', cgroups);
+  return [...expandMatch(rule, 'whole', cgroups), ...expandMatch({ ...rule, match }, 'fragment', cgroups)];
 }
 
 /** How `origin` is looked at, for packets that a match is about. */
@@ -101,7 +103,7 @@ const wholeness = {
 } as const;
 
 /** One candidate for each combination of origin, source port block and destination port block. */
-function expandMatch(rule: Rule, about: keyof typeof wholeness): Candidate[] {
+function expandMatch(rule: Rule, about: keyof typeof wholeness, cgroups: readonly string[]): Candidate[] {
   const { match } = rule;
   const { bit, mask } = wholeness[about];
   const columns: Record<Exclude<keyof Fields, 'tuple'>, Masked[]> = {
@@ -113,6 +115,7 @@ function expandMatch(rule: Rule, about: keyof typeof wholeness): Candidate[] {
     protocol: [maskExact(match.protocol === undefined ? undefined : protocolNumber(match.protocol), 0xff)],
     dscp: [maskExact(match.dscp, 0xff)],
     mark: [maskExact(match.mark, 0xffffffff)],
+    cgroup: maskCgroups(match.cgroup, cgroups),
   };
   const start: Candidate[] = [{ rule, mask: noFields, fields: noFields }];
   return Object.entries(columns).reduce(
@@ -142,6 +145,7 @@ const noFields: Fields = {
   sourcePort: 0,
   destinationPort: 0,
   mark: 0,
+  cgroup: 0,
   protocol: 0,
   dscp: 0,
   origin: 0,
@@ -150,6 +154,13 @@ const noFields: Fields = {
 
 const maskExact = (value: number | undefined, mask: number): Masked =>
   value === undefined ? anything : { value, mask };
+
+/** A socket is known by the innermost of all cgroups that rules name, which may be within the one of this rule. */
+function maskCgroups(wanted: string | undefined, cgroups: readonly string[]): Masked[] {
+  if (wanted === undefined) return [anything];
+  const within = cgroups.filter((cgroup) => isWithin(cgroup, wanted));
+  return within.map((cgroup) => ({ value: cgroupNumber(cgroup), mask: 0xffffffff }));
+}
 
 function maskPrefix(text: string | undefined): Masked {
   const { address, length } = readRulePrefix(text);

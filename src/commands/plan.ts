@@ -12,6 +12,7 @@ interface PlanOptions {
   fragment?: boolean;
   dscp?: number;
   mark?: number;
+  cgroup?: string;
   at?: string;
 }
 
@@ -29,6 +30,7 @@ export function addPlanCommand(program: Command): void {
     .option('--fragment', 'the packet is a fragment: rules are matched without their ports')
     .option('--dscp <number>', 'DSCP of the packet', parseUpTo(63))
     .option('--mark <number>', 'fwmark of the packet', parseUpTo(0xffffffff))
+    .option('--cgroup <path>', 'cgroup of the socket that sends it, like system.slice/nginx.service')
     .option('--at <node>', 'the node where it enters the mesh')
     .addHelpText(
       'after',

@@ -1,8 +1,11 @@
 /** The kernel finds the rule that the pure matcher finds, for rules and packets made at random. */
 
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { formatAddress, parseAddress } from '../../src/address.js';
+import { findCgroupRoot } from '../../src/cgroups.js';
 import { LsrError } from '../../src/errors.js';
 import { matchRule } from '../../src/match.js';
 import type { Mesh } from '../../src/mesh.js';
@@ -13,10 +16,23 @@ let bed: Testbed;
 let generation = 0;
 
 test.before(async () => {
+  for (const path of cgroups) mkdirSync(join(cgroupRoot, path));
   bed = await openTestbed();
 });
 
-test.after.always(() => bed?.close());
+test.after.always(() => {
+  enterCgroup(null);
+  for (const path of cgroups.toReversed()) rmdirSync(join(cgroupRoot, path));
+  bed?.close();
+});
+
+/** Packets of test runs belong to the cgroup that the process is in. */
+const cgroupRoot = findCgroupRoot() ?? '';
+const before = /^0::\/(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1] ?? '';
+const outer = `lsr-test-${process.pid}`;
+const cgroups = [outer, `${outer}/inner`, `${outer}/inner/most`, `${outer}-other`];
+const enterCgroup = (path: string | null): void =>
+  writeFileSync(join(cgroupRoot, path ?? before, 'cgroup.procs'), String(process.pid));
 
 /** Where a packet of this origin came in, before the stack sent it out of mesh0. */
 const places = { edge: 'edge0', local: undefined } as const;
@@ -46,6 +62,7 @@ const match = fc.record(
     destinationPorts: fc.array(ports, { minLength: 1, maxLength: 2 }),
     dscp: fc.integer({ min: 0, max: 1 }),
     mark: fc.integer({ min: 0, max: 1 }),
+    cgroup: fc.constantFrom(...cgroups),
   },
   { requiredKeys: [] },
 );
@@ -74,7 +91,8 @@ test('200 tables of rules, 20 packets each', (t) => {
   const mac = macOf('edge0');
   let matched = 0;
   fc.assert(
-    fc.property(rules, packets, (drawn, sent) => {
+    fc.property(rules, packets, fc.constantFrom(null, ...cgroups), (drawn, sent, cgroup) => {
+      enterCgroup(cgroup);
       const mesh: Mesh = {
         version: 1,
         nodes,
@@ -100,6 +118,7 @@ test('200 tables of rules, 20 packets each', (t) => {
           fragment,
           dscp,
           mark,
+          cgroup: origin === 'local' ? cgroup : null,
         });
         const packet = ipv4({
           source: '10.1.0.10',
@@ -121,7 +140,16 @@ test('200 tables of rules, 20 packets each', (t) => {
         t.is(
           outcome,
           chain ? `${firstHop[chain]} ${headerLength[chain]}` : 'received,passed',
-          JSON.stringify({ rules: mesh.rules, low, sourcePort, destinationPort, dscp, mark, fragment }),
+          JSON.stringify({
+            rules: mesh.rules,
+            low,
+            sourcePort,
+            destinationPort,
+            dscp,
+            mark,
+            cgroup,
+            fragment,
+          }),
         );
       }
     }),

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { writeEntries } from '../../src/apply.js';
 import { type Availability, allAvailable } from '../../src/availability.js';
+import { findCgroups, listCgroups } from '../../src/cgroups.js';
 import { type Datapath, openDatapath } from '../../src/datapath.js';
 import { readCounters } from '../../src/drops.js';
 import { makeEntries } from '../../src/entries.js';
@@ -128,6 +129,7 @@ export function applyMesh(
     mtu: 1500,
     available,
     unwell: new Map(),
+    cgroups: findCgroups(listCgroups(mesh.rules, node)),
     addresses: bed.ports.flatMap(({ link }) => link.addresses),
     ports: bed.ports.map(({ name, role, link: { index, mac } }) => ({ name, role, index, mac })),
   };

@@ -4,8 +4,11 @@
  *   client ── edge ── fw ── ids 10.7.0.3 nginx        chain `front`: everything to the proxy
  *                            └── gw ── server         chain `behind`, by mark; `bound`, by source, over fw
  */
-import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import test from 'ava';
+import { findCgroupRoot } from '../../src/cgroups.js';
 import { startProcess } from '../../src/lab-processes.js';
 import { agentHosts, hostFolder } from '../../src/lab-standing.js';
 import type { Mesh } from '../../src/mesh.js';
@@ -142,6 +145,42 @@ test.serial(
       t.regex(await lab.on('ids', 'curl', '-sS', `http://${server}/`), /You are 10\.0\.0\.3,/);
       t.is((await pathsOf('gw', 'behind')).length, 1, "another user's connection is not the proxy's");
     });
+  },
+);
+
+test.serial(
+  "a proxy's own connection is a new chain, chosen by its cgroup, also when that is made anew",
+  async (t) => {
+    const cgroup = `lsr-test-${process.pid}/proxy`;
+    const folder = join(findCgroupRoot() ?? '', cgroup);
+    const rules: Mesh['rules'] = [
+      { name: 'behind', at: ['ids'], match: { ...servers, cgroup: dirname(cgroup) }, chain: 'behind' },
+    ];
+    const fetchWithin = async (): Promise<number> => {
+      const enter = 'echo $$ > "$1" && exec curl -sS "$2"';
+      const words = ['sh', '-c', enter, 'sh', join(folder, 'cgroup.procs'), `http://${server}/`];
+      t.regex(await lab.on('ids', ...words), /You are 10\.0\.0\.3,/);
+      return (await pathsOf('gw', 'behind')).length;
+    };
+    await putMesh(lab, { ...mesh, rules });
+    const known = (await pathsOf('gw', 'behind')).length;
+    try {
+      for (const round of [1, 2]) {
+        mkdirSync(folder, { recursive: true });
+        await setTimeout(500); // the agent looks for it five times a second
+        t.is(await fetchWithin(), known + round);
+        t.regex(await lab.on('ids', 'curl', '-sS', `http://${server}/`), /You are 10\.0\.0\.3,/);
+        t.is(
+          (await pathsOf('gw', 'behind')).length,
+          known + round,
+          "another cgroup's connection is not the proxy's",
+        );
+        rmdirSync(folder);
+        rmdirSync(dirname(folder));
+      }
+    } finally {
+      for (const left of [folder, dirname(folder)].filter(existsSync)) rmdirSync(left);
+    }
   },
 );
 

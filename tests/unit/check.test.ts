@@ -38,6 +38,10 @@ const matches = fc
     optional('destinationPorts', ports),
     optional('dscp', fc.integer({ min: 0, max: 1 })),
     optional('mark', fc.integer({ min: 0, max: 1 })),
+    fc.oneof(
+      { weight: 3, arbitrary: fc.constant({}) },
+      optional('cgroup', fc.constantFrom('a', 'a/b', 'ab')),
+    ),
   )
   .map((parts): MeshRule['match'] => Object.assign({}, ...parts));
 const origin = fc.constantFrom('edge' as const, 'local' as const, 'mesh' as const);
@@ -48,7 +52,12 @@ const makeRule = (name: string): fc.Arbitrary<MeshRule> =>
       from: fc.subarray(['edge', 'local'] as const, { minLength: 1 }),
       match: matches,
     })
-    .map((rule) => ({ ...rule, from: [...rule.from], name, chain: 'web' }));
+    .map((rule) => ({
+      ...rule,
+      from: rule.match.cgroup === undefined ? [...rule.from] : ['local'],
+      name,
+      chain: 'web',
+    }));
 const packets: fc.Arbitrary<Packet> = fc.record({
   source: smallAddress,
   destination: smallAddress,
@@ -57,6 +66,7 @@ const packets: fc.Arbitrary<Packet> = fc.record({
   destinationPort: smallPort,
   dscp: fc.integer({ min: 0, max: 1 }),
   mark: fc.integer({ min: 0, max: 1 }),
+  cgroup: fc.constantFrom('a', 'a/b', 'ab'),
   origin,
   at: fc.constantFrom('a', 'b'),
 });
@@ -79,7 +89,7 @@ test('rules of equal priority that are accepted never match the same packet', (t
         return !both || findings.length > 0;
       },
     ),
-    { numRuns: 500 },
+    { numRuns: 2000 },
   );
   t.true(accepted > 20 && met > 20, `${accepted} accepted, ${met} met: the cases say too little`);
 });
@@ -110,6 +120,7 @@ const choices = {
   source: addresses,
   dscp: [0, 1],
   mark: [0, 1],
+  cgroup: [null, 'a', 'a/b', 'ab'],
   destinationPort: [0, 1, 2, 3, 4],
   sourcePort: [0, 1, 2, 3, 4],
 };
@@ -121,6 +132,7 @@ const blank: Packet = {
   destinationPort: null,
   dscp: 0,
   mark: 0,
+  cgroup: null,
   origin: 'edge',
   at: null,
 };

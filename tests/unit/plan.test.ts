@@ -19,6 +19,7 @@ const packet: Packet = {
   destinationPort: 80,
   dscp: 0,
   mark: 0,
+  cgroup: null,
   origin: 'edge',
   at: 'edge',
 };
@@ -68,6 +69,9 @@ const matching: [string, MeshRule, Partial<Packet>, boolean][] = [
   ['has another dscp', makeRule({ dscp: 46 }), {}, false],
   ['has the mark', makeRule({ mark: 0xffffffff }), { mark: 0xffffffff }, true],
   ['has another mark', makeRule({ mark: 1 }), {}, false],
+  ['is sent within the cgroup', makeRule({ cgroup: 'a' }), { origin: 'local', cgroup: 'a/b' }, true],
+  ['is sent from a cgroup outside', makeRule({ cgroup: 'a/b' }), { origin: 'local', cgroup: 'a' }, false],
+  ['is sent from a cgroup called alike', makeRule({ cgroup: 'a' }), { origin: 'local', cgroup: 'ab' }, false],
   ['is asked about a multicast packet', makeRule({}), { destination: address('224.0.0.5') }, false],
 ];
 for (const [what, rule, changes, expected] of matching) {
@@ -113,6 +117,7 @@ test('the plan of the lab’s HTTP request tells rule, way, sizes and every leg'
       destinationPort: 80,
       dscp: 0,
       mark: 0,
+      cgroup: null,
       origin: 'edge',
     },
     at: 'edge',
