@@ -4,20 +4,7 @@
 #define LSR_AUDIT_H
 
 #include "classify.h"
-
-/* IPv4 packets on the wire that this skb stands for. */
-static __always_inline __u64 count_segments(struct __sk_buff *skb, const struct lsr_packet *packet)
-{
-	__u32 size = skb->gso_size;
-	__u32 headers;
-
-	if (!size)
-		return 1;
-	headers = measure_headers(skb, packet);
-	if (packet->length <= headers)
-		return 1;
-	return (packet->length - headers + size - 1) / size;
-}
+#include "traffic.h"
 
 static __always_inline void announce_flow(struct __sk_buff *skb, struct lsr_packet *packet,
 					  __u8 reason, __u64 now)
@@ -94,8 +81,7 @@ LSR_STEP int record_end(struct __sk_buff *skb, struct lsr_packet *packet,
 			const struct lsr_flow_key *key)
 {
 	if (packet && key)
-		record_flow(skb, packet, &flows, key,
-			    packet->length - packet->header + LSR_BASE_HEADER);
+		record_flow(skb, packet, &flows, key, count_bytes(packet));
 	return 0;
 }
 

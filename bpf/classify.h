@@ -136,6 +136,7 @@ LSR_STEP int read_chain(const struct lsr_fields *fields, __u32 number, struct ls
 	if (!found)
 		return LSR_DROP_NO_CHAIN;
 	*chain = *found;
+	chain->id = number;
 	if (chain->several) {
 		choice = bpf_map_lookup_elem(&choices, &key);
 		slot = opaque(hash_flow(fields) >> LSR_SLOT_SHIFT);

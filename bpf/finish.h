@@ -4,6 +4,7 @@
 #define LSR_FINISH_H
 
 #include "answer.h"
+#include "traffic.h"
 
 /* The only place that turns a reason into a tc action. Passing means "next program", not "accept". */
 LSR_STEP int choose_action(struct __sk_buff *skb, struct lsr_packet *packet, __u32 port,
@@ -47,8 +48,11 @@ LSR_STEP int count(const struct lsr_packet *packet, __u32 port, __u32 reason)
 static __always_inline int finish(struct __sk_buff *skb, struct lsr_packet *packet, __u32 port,
 				  __u32 reason)
 {
-	int action = choose_action(skb, packet, port, reason);
+	int action;
 
+	if (reason != LSR_ENDED) /* that is counted already: something else may follow it */
+		count_traffic(skb, packet, reason);
+	action = choose_action(skb, packet, port, reason);
 	count(packet, port, reason);
 	return action;
 }

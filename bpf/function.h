@@ -247,7 +247,6 @@ LSR_STEP int serve(struct __sk_buff *skb, struct lsr_packet *packet,
 		   const struct lsr_options *options, const struct lsr_hop *hop, __be32 final)
 {
 	const struct lsr_function *function;
-	__u32 probed = 0;
 
 	if (!packet || !options || !hop)
 		return LSR_DROP_SHORT;
@@ -256,7 +255,7 @@ LSR_STEP int serve(struct __sk_buff *skb, struct lsr_packet *packet,
 	function = find_function(hop->function);
 	if (!function)
 		return LSR_DROP_NO_FUNCTION;
-	if (function->unwell && read_probe(skb, packet, &probed))
+	if (function->unwell && packet->turn)
 		return LSR_DROP_UNWELL;
 	switch (function->kind) {
 	case LSR_FUNCTION_TAP:

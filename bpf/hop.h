@@ -153,6 +153,8 @@ LSR_STEP int forward(struct __sk_buff *skb, struct lsr_packet *packet,
 
 	if (!packet || !options)
 		return LSR_DROP_SHORT;
+	if (advance && packet->turn == LSR_TURN_BEHIND)
+		return LSR_PROBED;
 	if (packet->stage == LSR_ARRIVED && packet->ttl <= 1)
 		return refuse(packet, LSR_DROP_TTL, LSR_ICMP_TIME_EXCEEDED, 0);
 	strict = advance && options->route_type == LSR_OPTION_STRICT;
@@ -206,14 +208,15 @@ LSR_STEP int end_chain(struct __sk_buff *skb, struct lsr_packet *packet,
 	const struct lsr_destination *allowed;
 	struct lsr_flow_key flow = {};
 	enum lsr_reason reason;
-	__u32 probed = 0;
 
 	if (!packet || !options)
 		return LSR_DROP_SHORT;
-	if (destination == packet->destination && read_probe(skb, packet, &probed))
+	if (destination == packet->destination && packet->turn)
 		return LSR_PROBED; /* and answered by enter() */
 	key.number = read_chain_number(skb, options);
 	allowed = bpf_map_lookup_elem(&destinations, &key);
+	if (allowed)
+		packet->chain = allowed->chain;
 	if (!allowed || is_martian(destination))
 		return LSR_DROP_DESTINATION;
 	if (!packet->ttl)
@@ -228,8 +231,9 @@ LSR_STEP int end_chain(struct __sk_buff *skb, struct lsr_packet *packet,
 	reason = strip_options(skb, packet, destination);
 	if (reason)
 		return reason;
-	packet->onward = allowed->onward;
 	skb->tc_index = LSR_ENDED_MARK;
+	count_traffic(skb, packet, LSR_ENDED);
+	packet->chain = allowed->onward;
 	return LSR_ENDED;
 }
 
@@ -244,6 +248,7 @@ LSR_STEP int deviate(struct __sk_buff *skb, struct lsr_packet *packet,
 	read_flow(skb, packet, route->final, &flow);
 	flow.reason = reason ? reason : explain_mismatch(packet, route);
 	flow.path = path;
+	packet->path = path;
 	record_deviation(skb, packet, &flow);
 	return flow.reason;
 }
@@ -273,6 +278,12 @@ LSR_STEP int came_from(struct __sk_buff *skb, __u32 check, __be32 previous)
 	return !difference;
 }
 
+/* Which hop of its path a source route has come to, from 1 (RFC 791 §3.1: the pointer counts from 1, after 3 bytes). */
+static __always_inline __u32 find_position(const struct lsr_options *options)
+{
+	return options->route_pointer / sizeof(__be32);
+}
+
 /* A source route addressed to this node. */
 LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 		       const struct lsr_options *options)
@@ -292,6 +303,7 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 		return deviate(skb, packet, &route, hop ? hop->path : 0,
 			       hop ? LSR_DROP_POSITION : 0);
 	}
+	packet->path = hop->path;
 	if (packet->previous && hop->previous && !came_from(skb, packet->previous, hop->previous))
 		return deviate(skb, packet, &route, hop->path, LSR_DROP_PREVIOUS_HOP);
 	if (hop->binding) {
@@ -303,6 +315,10 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 	}
 	if (hop->next == packet->source || route.final == packet->source)
 		return LSR_DROP_REFLECT;
+	if (packet->protocol == IPPROTO_UDP)
+		recognise(skb, packet, find_position(options));
+	if (packet->turn == LSR_TURN_BEFORE)
+		return LSR_PROBED;
 	reason = serve(skb, packet, options, hop, route.final);
 	if (reason)
 		return reason;

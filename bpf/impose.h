@@ -144,10 +144,12 @@ LSR_STEP int begin_segment(struct __sk_buff *skb, struct lsr_packet *packet)
 	if (!packet)
 		return LSR_DROP_SHORT;
 	read_fields(skb, packet, &fields);
-	reason = read_chain(&fields, packet->onward, &chain);
+	packet->path = 0;
+	reason = read_chain(&fields, packet->chain, &chain);
 	if (reason)
 		return reason;
 	settle_path(skb, packet, &fields, &chain);
+	packet->path = chain.path;
 	reason = impose(skb, packet, chain.path, chain.number);
 	if (reason == LSR_IMPOSED)
 		note(packet, LSR_NOTE_SEGMENT);
@@ -175,9 +177,11 @@ LSR_STEP int classify(struct __sk_buff *skb, struct lsr_packet *packet, __u32 or
 	if (origin == LSR_ORIGIN_LOCAL)
 		fields.cgroup = find_cgroup(skb);
 	reason = choose_chain(&fields, has_ports(packet), &chain);
+	packet->chain = chain.id;
 	if (reason)
 		return reason;
 	settle_path(skb, packet, &fields, &chain);
+	packet->path = chain.path;
 	if (is_fragment(packet) && chain.fragments == LSR_FRAGMENTS_DROP)
 		return LSR_DROP_FRAGMENT;
 	if (packet->stage == LSR_ARRIVED && passes_port(skb, packet))

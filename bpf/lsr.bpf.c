@@ -124,7 +124,7 @@ static __always_inline enum lsr_reason enter_mesh(struct __sk_buff *skb, struct 
 /* What becomes of a packet whose chain has ended here. */
 static __always_inline enum lsr_reason go_on(struct __sk_buff *skb, struct lsr_packet *packet)
 {
-	if (packet->onward)
+	if (packet->chain)
 		return begin_segment(skb, packet);
 	if (packet->function)
 		return serve_plain(skb, packet);
@@ -205,7 +205,8 @@ static __always_inline enum lsr_reason leave_host(struct __sk_buff *skb, struct 
 						  const struct lsr_interface *interface)
 {
 	enum lsr_reason reason;
-	__u32 origin, probed = 0;
+	struct lsr_probe probe = {};
+	__u32 origin;
 
 	if (skb->tc_index == LSR_OWN_MARK)
 		return LSR_OWN;
@@ -222,14 +223,15 @@ static __always_inline enum lsr_reason leave_host(struct __sk_buff *skb, struct 
 	case LSR_TAP_MARK:
 		return finish_copy(skb, packet);
 	case LSR_MASKED_MARK:
-		return resume(skb, packet, 0);
+		reason = resume(skb, packet, 0);
+		return reason == LSR_PROBED ? answer_probe(skb, packet) : reason;
 	}
 	reason = check_local_options(skb, packet);
 	if (reason)
 		return reason;
 	if (origin == LSR_ORIGIN_LOCAL && find_owner(packet->destination) & LSR_OWNER_NODE &&
-	    read_probe(skb, packet, &probed))
-		return impose(skb, packet, probed, 0);
+	    read_probe(skb, packet, &probe))
+		return impose(skb, packet, LSR_NET32(probe.path), 0);
 	return origin ? classify(skb, packet, origin) : LSR_PASSED;
 }
 
@@ -283,6 +285,7 @@ struct {
 	enum lsr_binding *binding;
 	enum lsr_function_kind *function;
 	enum lsr_probe_magic *magic;
+	enum lsr_turn *turn;
 	enum lsr_event_kind *kind;
 } lsr_layout SEC("layout");
 

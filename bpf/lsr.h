@@ -73,9 +73,10 @@ enum lsr_reason {
 	LSR_NOTE_ICMP_TRANSLATED,
 	LSR_NOTE_FLOW_LOST,
 	LSR_NOTE_EVENT_LOST,
-	LSR_NOTE_COPIED,      /* a copy went to a tap */
-	LSR_NOTE_COPY_FAILED, /* it should have; the packet itself went on */
-	LSR_NOTE_SEGMENT,     /* one segment of its chain ended here, and the next began */
+	LSR_NOTE_TRAFFIC_LOST, /* not counted by path: the table is full */
+	LSR_NOTE_COPIED,       /* a copy went to a tap */
+	LSR_NOTE_COPY_FAILED,  /* it should have; the packet itself went on */
+	LSR_NOTE_SEGMENT,      /* one segment of its chain ended here, and the next began */
 
 	/* outcomes */
 	LSR_PASSED,
@@ -299,7 +300,9 @@ struct lsr_chain {
 	__u16 number;   /* in the integrity option, 1…LSR_CHAIN_MAX */
 	__u8 fragments; /* enum lsr_fragments */
 	__u8 several;   /* its paths are in `choices` */
-	__u32 before; /* only from read_chain(): the path of flows that were there before a node was drained */
+	/* only from read_chain() */
+	__u32 before; /* the path of flows that were there before a node was drained */
+	__u32 id;
 };
 
 /* `choices`: set and chain -> the path for each slot that a flow can fall into; 0 where none is up. */
@@ -405,7 +408,28 @@ struct lsr_probe {
 	__be32 path;     /* that it is sent down */
 	__be32 nonce[2]; /* of the agent that sends it */
 	__be32 number;
-	__be32 unused;
+	__be16 turn;  /* hop, from 1, where it is turned round; 0: the last */
+	__be16 place; /* enum lsr_turn */
+};
+
+/* Where a probe is turned round: `place` at hop `turn`, else at the end of its path. */
+enum lsr_turn {
+	LSR_TURN_NEVER = 0,  /* in struct lsr_packet: it is no probe */
+	LSR_TURN_BEFORE = 1, /* the function of the hop */
+	LSR_TURN_BEHIND = 2,
+	LSR_TURN_END = 3,
+};
+
+/* `traffic`: path, chain and outcome or drop -> how much. */
+struct lsr_traffic_key {
+	__u32 path;   /* 0 where none could be chosen */
+	__u32 chain;  /* 0 on hops in between, which know paths alone */
+	__u32 reason; /* enum lsr_reason */
+};
+
+struct lsr_traffic {
+	__u64 packets; /* on the wire: segments of a GSO packet, fragments of one that was cut */
+	__u64 bytes;   /* of IPv4, without our options */
 };
 
 /* `destinations`, an LPM trie: path, chain and destination -> chain. What is before the destination always counts. */

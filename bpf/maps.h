@@ -150,6 +150,13 @@ struct {
 	__type(value, struct lsr_flow);
 } deviations SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct lsr_traffic_key);
+	__type(value, struct lsr_traffic);
+} traffic SEC(".maps");
+
 /* Digest of a packet -> when it came, CLOCK_BOOTTIME ns; for chains with `duplicates: drop` alone. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

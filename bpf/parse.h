@@ -58,19 +58,21 @@ struct lsr_packet {
 	__u8 dscp;
 	__u16 fragment; /* flags and offset as in the header, host byte order */
 
-	/* what the steps learn and want, none of it from the header */
-	__u16 mtu;     /* to tell the sender of, bytes */
-	__u8 stage;    /* enum lsr_stage */
-	__u8 icmp;     /* enum lsr_icmp: what this port allows */
-	__u8 type;     /* of the ICMP error to answer with, 0 for none */
-	__u8 code;     /* of that error */
-	__u16 options; /* what this port does with options: see lsr_interface */
-	__u8 previous; /* enum lsr_previous_hop */
-	__u8 unused;
-	__u32 input;    /* ifindex that routes are looked up for */
-	__u32 onward;   /* the chain that begins where its own has ended; 0 for none */
-	__u32 function; /* that gets it where its chain has ended; 0 for none */
-	__u32 notes;    /* bit n: count LSR_NOTE_… n beside the outcome */
+	/* what the steps learn and want, none of it from the header; the stack has no room for more than 48 bytes */
+	__u16 mtu;         /* to tell the sender of, bytes */
+	__u8 stage;        /* enum lsr_stage */
+	__u8 icmp : 4;     /* enum lsr_icmp: what this port allows */
+	__u8 previous : 4; /* enum lsr_previous_hop */
+	__u8 type;         /* of the ICMP error to answer with, 0 for none */
+	__u8 code;         /* of that error */
+	__u16 options;     /* what this port does with options: see lsr_interface */
+	__u8 turn;         /* enum lsr_turn: it is a probe */
+	__u8 slices;       /* fragments that it was cut into, 0 for none */
+	__u32 input;       /* ifindex that routes are looked up for */
+	__u32 path;        /* that it takes, as far as it is known; probes have none */
+	__u32 chain;       /* the same; where a segment has ended, the one that begins */
+	__u32 function;    /* that gets it where its chain has ended; 0 for none */
+	__u32 notes;       /* bit n: count LSR_NOTE_… n beside the outcome */
 };
 
 static __always_inline bool is_fragment(const struct lsr_packet *packet)

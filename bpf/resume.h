@@ -41,6 +41,9 @@ LSR_STEP int resume(struct __sk_buff *skb, struct lsr_packet *packet, __u32 devi
 		if (reason)
 			return reason;
 	}
+	packet->path = hop->path;
+	if (packet->protocol == IPPROTO_UDP)
+		recognise(skb, packet, find_position(&options));
 	if (hop->next)
 		return forward(skb, packet, &options, hop->next, true);
 	return end_chain(skb, packet, &options, route.final, hop->path);

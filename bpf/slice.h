@@ -107,6 +107,7 @@ LSR_STEP int send_slices(struct __sk_buff *skb, struct lsr_packet *packet, __u32
 	skb->cb[0] = slices.last * size;
 	skb->cb[1] = 0;
 	bpf_redirect(output, 0);
+	packet->slices = slices.last + 1;
 	note(packet, LSR_NOTE_FRAGMENTED);
 	return 0;
 }

@@ -32,6 +32,7 @@ const mapNames = [
   'seen',
   'moved',
   'counters',
+  'traffic',
   'flows',
   'deviations',
   'events',

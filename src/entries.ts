@@ -137,6 +137,7 @@ export function makeChoices(
           fragments: enums.lsr_fragments[fragments],
           several: several ? 1 : 0,
           before: 0,
+          id: 0,
         };
         return [key, encode('lsr_chain', value)];
       }),

@@ -107,6 +107,8 @@ export class Prober {
       path: path.id,
       nonce: this.#nonce,
       number: path.number,
+      turn: 0,
+      place: 0,
     });
     this.#socket?.send(probe, LSR_PROBE_PORT, formatAddress(path.end), () => undefined);
   }

@@ -81,6 +81,10 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
     advice:
       'the daemon empties the table; `lsr-agent status` shows whether it runs and how full the table is',
   },
+  traffic_lost: {
+    meaning: 'the packet took its way, but is missing in the counts by path: the table is full',
+    advice: 'fewer paths a chain (`paths`); entries of paths that are gone are removed by themselves',
+  },
   event_lost: {
     meaning: 'the event buffer is full: flows are recorded later, and samples of drops are missing',
     advice: 'the daemon empties the buffer; `lsr-agent status` shows whether it runs',

@@ -7,7 +7,7 @@ import { enums } from '../../src/layout.js';
 import type { Mesh } from '../../src/mesh.js';
 import { headerAt, type RenderedPath } from '../../src/path.js';
 import { renderMesh } from '../../src/render.js';
-import { ethernet, type Ipv4, ipv4, udp } from '../helpers/packet.js';
+import { address, ethernet, type Ipv4, internetChecksum, ipv4, udp } from '../helpers/packet.js';
 import { applyMesh, macOf, openTestbed, type Ran, runPacket, type Testbed } from '../helpers/testbed.js';
 
 const mesh: Mesh = {
@@ -23,10 +23,12 @@ const mesh: Mesh = {
     out: { hops: ['ids', 'gw'], record: 1 },
     through: { hops: ['firewall', 'gw'] },
     in: { hops: ['ids', 'fw'], record: 2 },
+    over: { hops: ['fw', 'gw'], record: 2 },
   },
   rules: [
     { name: 'out', at: ['fw'], match: { destination: '10.9.0.0/24' }, chain: 'out' },
     { name: 'through', at: ['edge'], match: { destination: '10.9.0.0/24' }, chain: 'through' },
+    { name: 'over', at: ['edge'], match: { destination: '10.7.0.0/24' }, chain: 'over' },
     { name: 'in', at: ['edge'], match: { destination: '10.8.0.0/24' }, chain: 'in' },
   ],
 };
@@ -51,9 +53,17 @@ const magic = enums.lsr_probe_magic.LSR_PROBE_MAGIC;
 
 function probe(
   path: number,
-  fields: { destinationPort?: number; sourcePort?: number; magic?: number } = {},
+  fields: {
+    destinationPort?: number;
+    sourcePort?: number;
+    magic?: number;
+    turn?: number;
+    place?: number;
+  } = {},
 ): Buffer {
-  const head = encode('lsr_probe', { magic: fields.magic ?? magic, path, nonce: [1, 2], number: 3 });
+  const { turn = 0, place = 0 } = fields;
+  const numbers = { path, nonce: [1, 2], number: 3, turn, place };
+  const head = encode('lsr_probe', { magic: fields.magic ?? magic, ...numbers });
   const { destinationPort = port, sourcePort = 50_000 } = fields;
   return Buffer.concat([
     udp({ destinationPort, sourcePort, data: 'x'.repeat(head.length) }).subarray(0, 8),
@@ -125,6 +135,59 @@ test.serial('at the end of its path a probe is turned round', (t) => {
   const payload = probe(pathOf('in').id, { sourcePort: port, destinationPort: 50_000 });
   t.is(frame.subarray(14).toString('hex'), ipv4({ ...answer, payload }).toString('hex'));
   t.is(bed.datapath.maps.flows.entries().count, 0, 'and is no flow');
+});
+
+const { LSR_TURN_NEVER, LSR_TURN_BEFORE, LSR_TURN_BEHIND, LSR_TURN_END } = enums.lsr_turn;
+const turns: [name: string, position: number, end: string, turn: number, place: number, outcome: string][] = [
+  ['over', 1, '10.0.0.4', 1, LSR_TURN_BEFORE, 'probed'],
+  ['over', 1, '10.0.0.4', 1, LSR_TURN_BEHIND, 'probed'],
+  ['over', 1, '10.0.0.4', 2, LSR_TURN_BEFORE, 'advanced'],
+  ['over', 1, '10.0.0.4', 2, LSR_TURN_BEHIND, 'advanced'],
+  ['over', 1, '10.0.0.4', 0, LSR_TURN_BEFORE, 'advanced'],
+  ['over', 1, '10.0.0.4', 1, LSR_TURN_NEVER, 'advanced'],
+  ['over', 1, '10.0.0.4', 1, LSR_TURN_END, 'advanced'],
+  ['over', 1, '10.0.0.4', 1, 0xffff, 'advanced'],
+  ['through', 1, '10.0.0.4', 1, LSR_TURN_BEFORE, 'probed'],
+  ['through', 1, '10.0.0.4', 1, LSR_TURN_BEHIND, 'to_stack'],
+  ['in', 2, '10.0.0.2', 2, LSR_TURN_BEFORE, 'probed'],
+  ['in', 2, '10.0.0.2', 1, LSR_TURN_BEFORE, 'probed'],
+];
+
+/** UDP with the checksum that its addresses ask for (RFC 768). */
+function withChecksum(datagram: Buffer, source: string, destination: string): Buffer {
+  const sealed = Buffer.from(datagram);
+  sealed.writeUInt16BE(0, 6);
+  const pseudo = Buffer.concat([
+    address(source),
+    address(destination),
+    Buffer.from([0, 17, 0, sealed.length]),
+  ]);
+  sealed.writeUInt16BE(internetChecksum(Buffer.concat([pseudo, sealed])) || 0xffff, 6);
+  return sealed;
+}
+
+for (const [name, position, end, turn, place, outcome] of turns) {
+  test.serial(
+    `a probe of ${name} to be turned at hop ${turn}, place ${place}: ${outcome} at hop ${position}`,
+    (t) => {
+      const sent = withChecksum(probe(pathOf(name).id, { turn, place }), '10.0.0.1', end);
+      const { counted, frame } = run('ingress', arriving(name, position, end, { payload: sent }));
+      t.deepEqual(counted, { received: 1, [outcome]: 1 });
+      t.is(bed.datapath.maps.traffic.entries().count, 0, 'and is no traffic');
+      if (outcome !== 'probed') return;
+      const answer = { source: '10.0.0.2', destination: '10.0.0.1', ttl: 64 };
+      const back = probe(pathOf(name).id, { sourcePort: port, destinationPort: 50_000, turn, place });
+      const payload = withChecksum(back, answer.source, answer.destination);
+      t.is(frame.subarray(14).toString('hex'), ipv4({ ...answer, payload }).toString('hex'));
+    },
+  );
+}
+
+test.serial('no client has a packet of its own turned round', (t) => {
+  const payload = probe(pathOf('over').id, { turn: 1, place: LSR_TURN_BEFORE });
+  const { counted } = run('ingress', arriving('over', 1, '10.7.0.1', { source: '10.1.0.10', payload }));
+  t.deepEqual(counted, { received: 1, advanced: 1 });
+  t.is(bed.datapath.maps.traffic.entries().count, 1, 'and counts as traffic');
 });
 
 const refused: [title: string, fields: Partial<Ipv4>, reason: string][] = [

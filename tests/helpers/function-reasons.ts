@@ -1,6 +1,6 @@
 import type { DropReason, NoteReason, OutcomeReason } from '../../src/reasons.js';
 
-/** Those that only tests/bpf/functions.test.ts meets, and replicas.test.ts. */
+/** Those that only functions.test.ts, replicas.test.ts, probes.test.ts and traffic.test.ts of tests/bpf meet. */
 export const functionReasons: readonly (DropReason | NoteReason | OutcomeReason)[] = [
   'copied',
   'copy_failed',
@@ -10,6 +10,7 @@ export const functionReasons: readonly (DropReason | NoteReason | OutcomeReason)
   'segment',
   'unavailable',
   'probed',
+  'traffic_lost',
   'unwell',
   'no_function',
   'wrong_function',
