@@ -567,6 +567,6 @@ test.serial('dropped: a masked packet that a program of this host sends', (t) =>
 test.serial('every reason of functions has a row', (t) => {
   t.deepEqual(
     functionReasons.filter((reason) => !covered.has(reason)),
-    ['unavailable', 'probed', 'unwell'], // replicas.test.ts and probes.test.ts
+    ['unavailable', 'probed', 'traffic_lost', 'unwell'], // replicas, probes and traffic.test.ts
   );
 });
