@@ -23,6 +23,7 @@ import { MeshSchema } from './mesh.js';
 import type { MeshReader } from './mesh-reader.js';
 import { PathsPageSchema } from './record.js';
 import type { PathFilter, Store } from './store.js';
+import { type TraceQuery, TraceQuerySchema, TraceSchema } from './trace.js';
 
 type Scope = FastifyInstance<
   RawServerDefault,
@@ -51,6 +52,7 @@ export function addRoutes(app: Scope, context: RouteContext): void {
   addKeyRoutes(app, context);
   addDrainRoutes(app, context);
   addPathsRoute(app, context);
+  addTraceRoute(app, context);
   app.get(
     '/metrics',
     { schema: { summary: 'Prometheus metrics', produces: ['text/plain'] } },
@@ -115,12 +117,24 @@ function addDrainRoutes(app: Scope, { agent, readOnly }: RouteContext): void {
   }));
 }
 
+function addTraceRoute(app: Scope, { agent, readOnly }: RouteContext): void {
+  const { schema } = answering(
+    'Send probes down a path, for each of its hops',
+    TraceSchema,
+    TraceQuerySchema,
+  );
+  app.post('/v1/trace', { schema, ...(readOnly && { onRequest: refuseWriting }) }, ({ query }) =>
+    agent.trace(query as TraceQuery),
+  );
+}
+
 /** A route for the socket alone, whose body is checked by its own reader. */
 function writing(app: Scope, readOnly: boolean) {
-  const refuse = async (): Promise<void> => {
-    throw new LsrError('READ_ONLY', 'this listener only reads; write through the unix socket of the agent');
-  };
-  return { validatorCompiler: passBody(app), ...(readOnly && { onRequest: refuse }) };
+  return { validatorCompiler: passBody(app), ...(readOnly && { onRequest: refuseWriting }) };
+}
+
+async function refuseWriting(): Promise<void> {
+  throw new LsrError('READ_ONLY', 'this listener only reads; write through the unix socket of the agent');
 }
 
 function readBody(body: unknown): string {

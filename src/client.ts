@@ -4,7 +4,7 @@ import { type ErrorCode, errorTable, LsrError } from './errors.js';
 export const defaultApi = '/run/lsr-agent/api.sock';
 
 export interface ApiRequest {
-  method?: 'GET' | 'PUT';
+  method?: 'GET' | 'PUT' | 'POST';
   path: string;
   query?: Record<string, string | number | undefined>;
   body?: string;

@@ -1,12 +1,10 @@
-import { randomInt } from 'node:crypto';
 import { createSocket, type Socket } from 'node:dgram';
 import { type Address, formatAddress } from './address.js';
-import { decode, encode } from './codec.js';
 import { type Health, type HealthRule, newHealth, observeProbe } from './health.js';
 import { enums } from './layout.js';
+import { decodeProbe, encodeProbe, makeNonce } from './probe.js';
 
 const { LSR_PROBE_PORT } = enums.lsr_limits;
-const { LSR_PROBE_MAGIC } = enums.lsr_probe_magic;
 
 /** Probes that an agent sends in a second, at most: with more paths, each has its turn less often. */
 export const probesPerSecond = 2000;
@@ -30,7 +28,7 @@ interface Watched extends ProbedPath {
  */
 export class Prober {
   readonly #onChange: (down: ReadonlySet<number>) => void;
-  readonly #nonce = [randomInt(2 ** 32), randomInt(2 ** 32)];
+  readonly #nonce = makeNonce();
   #paths = new Map<number, Watched>();
   #rule: HealthRule | null = null;
   #socket: Socket | null = null;
@@ -102,23 +100,14 @@ export class Prober {
   #send(path: Watched): void {
     path.number = this.#number = (this.#number + 1) >>> 0;
     path.answered = false;
-    const probe = encode('lsr_probe', {
-      magic: LSR_PROBE_MAGIC,
-      path: path.id,
-      nonce: this.#nonce,
-      number: path.number,
-      turn: 0,
-      place: 0,
-    });
+    const probe = encodeProbe({ path: path.id, nonce: this.#nonce, number: path.number });
     this.#socket?.send(probe, LSR_PROBE_PORT, formatAddress(path.end), () => undefined);
   }
 
   #take(message: Buffer): void {
-    if (message.length < encode('lsr_probe', {}).length) return;
-    const { magic, path: id, nonce, number } = decode('lsr_probe', message);
-    const path = this.#paths.get(id);
-    if (magic !== LSR_PROBE_MAGIC || String(nonce) !== String(this.#nonce)) return;
-    if (!path || path.number !== number || path.answered) return;
+    const probe = decodeProbe(message, this.#nonce);
+    const path = probe && this.#paths.get(probe.path);
+    if (!path || path.number !== probe.number || path.answered) return;
     path.answered = true;
     if (this.#observe(path, true)) this.#onChange(this.down);
   }

@@ -10,6 +10,7 @@ import type { Datapath } from './datapath.js';
 import type { Drains } from './drains.js';
 import { explainDrops, readCounters, readSample, type Sample } from './drops.js';
 import type { Host } from './entries.js';
+import { LsrError } from './errors.js';
 import { describeFunctions } from './functions.js';
 import { type Fault, type Link, listLinks, meshMtu, type Port, portMtu } from './interfaces.js';
 import { KeyRing } from './key-ring.js';
@@ -26,6 +27,8 @@ import type { Ports } from './ports.js';
 import { renderMesh } from './render.js';
 import { Steering } from './steering.js';
 import type { Store } from './store.js';
+import type { Trace, TraceQuery } from './trace.js';
+import { traceChain } from './tracer.js';
 import { readVersion } from './version.js';
 
 const harvestMs = 5000;
@@ -215,6 +218,11 @@ export class RunningAgent implements Agent {
       ...describeChain(chain, this.#steering),
       packets: packets.get(chain.name) ?? 0,
     }));
+  }
+
+  async trace(query: TraceQuery): Promise<Trace> {
+    if (!this.#applied) throw new LsrError('MESH_ABSENT', 'no mesh document is in force yet');
+    return traceChain(this.#applied.document, this.#parts.config.node, query, this.#steering.available);
   }
 
   async status(): Promise<Status> {

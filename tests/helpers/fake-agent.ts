@@ -2,6 +2,7 @@ import type { Agent, AppliedMesh } from '../../src/agent.js';
 import type { DropsView, Status } from '../../src/api-schemas.js';
 import { describeKeys } from '../../src/keys.js';
 import type { FlowRow } from '../../src/record.js';
+import type { Trace } from '../../src/trace.js';
 
 export const meshText = `version: 1
 nodes:
@@ -34,6 +35,7 @@ export function fakeAgent(overrides: Partial<Agent> = {}): FakeAgent {
     },
     keys: () => keysFixture,
     applyKeys: () => keysFixture,
+    trace: async () => traceFixture,
     drains: () => [],
     applyDrains: () => [],
     chains: () => [chainFixture],
@@ -141,4 +143,23 @@ const dropsFixture: DropsView = {
       advice: 'Compare the generations of the hosts.',
     },
   },
+};
+
+export const traceFixture: Trace = {
+  chain: 'web',
+  path: 7,
+  from: 'edge',
+  hops: [
+    {
+      node: 'fw',
+      address: '10.0.0.2',
+      service: 'firewall',
+      arrived: [0.4, null, 0.3],
+      behind: [0.5, 0.6, 0.5],
+    },
+    { node: 'gw', address: '10.0.0.4', service: null, arrived: [0.9, 0.8, 0.7], behind: null },
+  ],
+  reached: true,
+  explanation: 'all 2 hops answer, but 1 of 9 probes were lost',
+  next: { chain: 'web/2', at: ['gw'] },
 };

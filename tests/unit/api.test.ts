@@ -23,7 +23,7 @@ import { type Listeners, openListeners } from '../../src/listener.js';
 import { isOwnHost, parseListen } from '../../src/loopback.js';
 import { PathsPageSchema } from '../../src/record.js';
 import { openStore, type Store } from '../../src/store.js';
-import { type FakeAgent, fakeAgent, flowRow, meshText } from '../helpers/fake-agent.js';
+import { type FakeAgent, fakeAgent, flowRow, meshText, traceFixture } from '../helpers/fake-agent.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lsr-api-'));
 const store = openStore(join(folder, 'audit.db'));
@@ -82,6 +82,7 @@ test('GET /openapi.json describes every route, its parameters and its problems',
     '/v1/mesh',
     '/v1/paths',
     '/v1/status',
+    '/v1/trace',
   ];
   t.deepEqual(Object.keys(document.paths).sort(), paths);
   t.deepEqual(Object.keys(document.paths['/v1/mesh']).sort(), ['get', 'put']);
@@ -201,6 +202,28 @@ for (const [url, detail] of badQueries) {
     await assertProblem(t, build(), { url }, 400, 'REQUEST_INVALID', detail);
   });
 }
+
+test('POST /v1/trace is for the socket, and its query is checked', async (t) => {
+  const traced = await build().inject({ method: 'POST', url: '/v1/trace?chain=web' });
+  t.deepEqual(traced.json(), traceFixture);
+  await assertProblem(
+    t,
+    build(),
+    { method: 'POST', url: '/v1/trace?chain=web&path=x' },
+    400,
+    'REQUEST_INVALID',
+    /path/,
+  );
+  const readOnly = build(fakeAgent(), { readOnly: true });
+  await assertProblem(
+    t,
+    readOnly,
+    { method: 'POST', url: '/v1/trace?chain=web' },
+    403,
+    'READ_ONLY',
+    /socket/,
+  );
+});
 
 test('GET /v1/paths has the agent carry the counters over first, filters and pages', async (t) => {
   const own = openStore(join(folder, 'paths.db'));
