@@ -2,6 +2,7 @@ import type { ApplyResult, ChainView, DropsView, Status } from './api-schemas.js
 import type { Drains } from './drains.js';
 import type { KeysView } from './keys.js';
 import type { Mesh } from './mesh.js';
+import type { Summary } from './summary.js';
 import type { Trace, TraceQuery } from './trace.js';
 
 export type { ApplyResult, ChainView, DropsView, Status } from './api-schemas.js';
@@ -33,6 +34,8 @@ export interface Agent {
   chains(): ChainView[];
   /** Sends probes down a path that begins here. Throws REQUEST_INVALID or MESH_ABSENT. */
   trace(query: TraceQuery): Promise<Trace>;
+  /** What became of a chain's packets here. Throws REQUEST_INVALID or MESH_ABSENT. */
+  summary(chain: string): Summary;
   drops(): Promise<DropsView>;
   /** Carries the kernel's flow counters into the store, so that a query sees them. */
   flush(): Promise<void>;

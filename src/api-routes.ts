@@ -7,6 +7,8 @@ import type { Agent } from './agent.js';
 import { mediaTypes } from './api-errors.js';
 import {
   ApplyResultSchema,
+  type ChainName,
+  ChainNameSchema,
   ChainsSchema,
   DropsSchema,
   NoQuerySchema,
@@ -23,6 +25,7 @@ import { MeshSchema } from './mesh.js';
 import type { MeshReader } from './mesh-reader.js';
 import { PathsPageSchema } from './record.js';
 import type { PathFilter, Store } from './store.js';
+import { SummarySchema } from './summary.js';
 import { type TraceQuery, TraceQuerySchema, TraceSchema } from './trace.js';
 
 type Scope = FastifyInstance<
@@ -47,6 +50,19 @@ export function addRoutes(app: Scope, context: RouteContext): void {
   app.get('/v1/chains', answering('The chains of the mesh as rendered', ChainsSchema), () => ({
     chains: agent.chains(),
   }));
+  app.get(
+    '/v1/chains/:name/summary',
+    answering(
+      'What became of the packets of a chain at this node',
+      SummarySchema,
+      NoQuerySchema,
+      ChainNameSchema,
+    ),
+    async (request) => {
+      await agent.flush();
+      return agent.summary((request.params as ChainName).name);
+    },
+  );
   app.get('/v1/drops', answering('What was dropped, where and why', DropsSchema), () => agent.drops());
   addMeshRoutes(app, context);
   addKeyRoutes(app, context);
@@ -165,8 +181,10 @@ function answering<Answer extends object>(
   summary: string,
   answer: Answer,
   querystring: TSchema = NoQuerySchema,
+  params?: TSchema,
 ) {
-  return { schema: { summary, querystring, response: { 200: answer, '4xx': failure, '5xx': failure } } };
+  const input = { querystring, ...(params && { params }) };
+  return { schema: { summary, ...input, response: { 200: answer, '4xx': failure, '5xx': failure } } };
 }
 
 /** The schema describes the body in OpenAPI; the check itself is the reader's, which knows lines and meaning. */

@@ -204,6 +204,12 @@ export const PathsQuerySchema = Type.Object(
 );
 export type PathsQuery = Static<typeof PathsQuerySchema>;
 
+export const ChainNameSchema = Type.Object(
+  { name: Type.String({ minLength: 1, maxLength: 80, description: 'a chain, or one of its segments' }) },
+  closed,
+);
+export type ChainName = Static<typeof ChainNameSchema>;
+
 export const NoQuerySchema = Type.Object({}, closed);
 
 /** RFC 9457 §3.1, with a stable code and, for documents, each thing that is wrong. */

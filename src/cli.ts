@@ -14,6 +14,7 @@ import { addLabCommand } from './commands/lab.js';
 import { addPathsCommand } from './commands/paths.js';
 import { addPlanCommand } from './commands/plan.js';
 import { addStatusCommand } from './commands/status.js';
+import { addSummaryCommand } from './commands/summary.js';
 import { addTraceCommand } from './commands/trace.js';
 import { addUnloadCommand } from './commands/unload.js';
 import { errorTable, LsrError } from './errors.js';
@@ -29,6 +30,7 @@ const commands = [
   addChainsCommand,
   addPathsCommand,
   addDropsCommand,
+  addSummaryCommand,
   addTraceCommand,
   addDrainCommand,
   addKeysCommand,

@@ -27,8 +27,10 @@ import type { Ports } from './ports.js';
 import { renderMesh } from './render.js';
 import { Steering } from './steering.js';
 import type { Store } from './store.js';
+import { type Summary, summarize } from './summary.js';
 import type { Trace, TraceQuery } from './trace.js';
 import { traceChain } from './tracer.js';
+import { readTraffic } from './traffic.js';
 import { readVersion } from './version.js';
 
 const harvestMs = 5000;
@@ -213,11 +215,19 @@ export class RunningAgent implements Agent {
   chains(): ChainView[] {
     const applied = this.#applied;
     if (!applied) return [];
-    const packets = this.#parts.store.sumPackets();
+    const sums = this.#parts.store.sumTraffic();
     return renderMesh(applied.document).chains.map((chain) => ({
       ...describeChain(chain, this.#steering),
-      packets: packets.get(chain.name) ?? 0,
+      packets: Object.values(sums.get(chain.name) ?? {}).reduce((sum, { packets }) => sum + packets, 0),
     }));
+  }
+
+  summary(chain: string): Summary {
+    if (!this.#applied) throw new LsrError('MESH_ABSENT', 'no mesh document is in force yet');
+    const { config, datapath, store } = this.#parts;
+    const { chains } = renderMesh(this.#applied.document);
+    const traffic = readTraffic(datapath.maps.traffic);
+    return summarize(chain, chains, config.node, traffic, store.sumTraffic().get(chain) ?? {});
   }
 
   async trace(query: TraceQuery): Promise<Trace> {

@@ -44,6 +44,16 @@ const migrations = [
      bytes INTEGER NOT NULL,
      first_seen INTEGER NOT NULL
    ) WITHOUT ROWID;`,
+  `CREATE TABLE total (
+     chain TEXT NOT NULL,
+     verdict TEXT NOT NULL,
+     packets INTEGER NOT NULL,
+     bytes INTEGER NOT NULL,
+     PRIMARY KEY (chain, verdict)
+   ) WITHOUT ROWID;
+   INSERT INTO total
+     SELECT chain, verdict, sum(packets), sum(bytes) FROM path WHERE chain IS NOT NULL GROUP BY chain, verdict;
+   DROP TABLE chain_total;`,
 ];
 
 /** Above this a full check at start would take seconds; damage is then found by the query that meets it. */

@@ -4,6 +4,7 @@ import { LsrError } from './errors.js';
 import { columns, type PathColumns, toColumns, toRecord } from './path-row.js';
 import type { FlowRow, PathsPage, Verdict } from './record.js';
 import { type Connection, openDatabase, type Statement, storeError } from './store-file.js';
+import type { Amount } from './summary.js';
 
 /** What a query may ask; all of it is answered in SQL. `until` cuts by first sight, so a flow that overlaps the span is found. */
 export interface PathFilter {
@@ -79,7 +80,8 @@ export class Store {
       this.#connection.exec('BEGIN IMMEDIATE');
       try {
         for (const row of values) this.#upsert.run(...row);
-        for (const [chain, packets] of sumByChain(rows)) this.#addTotal.run(chain, packets);
+        for (const { chain, verdict, packets, bytes } of rows)
+          if (chain !== null) this.#addTotal.run(chain, verdict, packets, bytes);
         for (const { id, packets, bytes, firstSeen } of kept) this.#keep.run(id, packets, bytes, firstSeen);
         for (const id of gone) this.#forget.run(id);
         this.#connection.exec('COMMIT');
@@ -117,13 +119,14 @@ export class Store {
     });
   }
 
-  /** Packets of all records, by chain. */
-  sumPackets(): Map<string, number> {
+  /** Packets and bytes of all records there ever were, by chain and verdict. */
+  sumTraffic(): Map<string, Record<string, Amount>> {
     return this.#attempt('cannot be read', () => {
-      const rows = this.#connection.prepare('SELECT chain, packets FROM chain_total').all();
-      return new Map(
-        (rows as { chain: string; packets: number }[]).map(({ chain, packets }) => [chain, packets]),
-      );
+      const rows = this.#connection.prepare('SELECT * FROM total ORDER BY chain, verdict').all();
+      const sums = new Map<string, Record<string, Amount>>();
+      for (const { chain, verdict, ...amount } of rows as (Amount & { chain: string; verdict: string })[])
+        sums.set(chain, { ...sums.get(chain), [verdict]: amount });
+      return sums;
     });
   }
 
@@ -156,16 +159,8 @@ const upsertSql = `
     last_seen = max(last_seen, excluded.last_seen)`;
 
 const addTotalSql = `
-  INSERT INTO chain_total VALUES (?, ?)
-  ON CONFLICT (chain) DO UPDATE SET packets = packets + excluded.packets`;
-
-function sumByChain(rows: readonly FlowRow[]): Map<string, number> {
-  const sums = new Map<string, number>();
-  for (const { chain, packets } of rows) {
-    if (chain !== null) sums.set(chain, (sums.get(chain) ?? 0) + packets);
-  }
-  return sums;
-}
+  INSERT INTO total VALUES (?, ?, ?, ?)
+  ON CONFLICT (chain, verdict) DO UPDATE SET packets = packets + excluded.packets, bytes = bytes + excluded.bytes`;
 
 function toConditions(filter: PathFilter): { where: string; values: (string | number)[] } {
   const conditions: string[] = [];

@@ -2,6 +2,7 @@ import type { Agent, AppliedMesh } from '../../src/agent.js';
 import type { DropsView, Status } from '../../src/api-schemas.js';
 import { describeKeys } from '../../src/keys.js';
 import type { FlowRow } from '../../src/record.js';
+import type { Summary } from '../../src/summary.js';
 import type { Trace } from '../../src/trace.js';
 
 export const meshText = `version: 1
@@ -36,6 +37,7 @@ export function fakeAgent(overrides: Partial<Agent> = {}): FakeAgent {
     keys: () => keysFixture,
     applyKeys: () => keysFixture,
     trace: async () => traceFixture,
+    summary: () => summaryFixture,
     drains: () => [],
     applyDrains: () => [],
     chains: () => [chainFixture],
@@ -162,4 +164,22 @@ export const traceFixture: Trace = {
   reached: true,
   explanation: 'all 2 hops answer, but 1 of 9 probes were lost',
   next: { chain: 'web/2', at: ['gw'] },
+};
+
+export const summaryFixture: Summary = {
+  chain: 'web',
+  node: 'edge',
+  verdicts: { complete: { packets: 10, bytes: 1000 } },
+  unrouted: { unavailable: { packets: 1, bytes: 60 } },
+  paths: [
+    {
+      id: 7,
+      nodes: ['fw', 'gw'],
+      chains: ['web'],
+      position: 0,
+      in: { packets: 12, bytes: 1200 },
+      out: { packets: 11, bytes: 1140 },
+      drops: { ttl: { packets: 1, bytes: 60 } },
+    },
+  ],
 };

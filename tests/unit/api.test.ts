@@ -23,6 +23,7 @@ import { type Listeners, openListeners } from '../../src/listener.js';
 import { isOwnHost, parseListen } from '../../src/loopback.js';
 import { PathsPageSchema } from '../../src/record.js';
 import { openStore, type Store } from '../../src/store.js';
+import { SummarySchema } from '../../src/summary.js';
 import { type FakeAgent, fakeAgent, flowRow, meshText, traceFixture } from '../helpers/fake-agent.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lsr-api-'));
@@ -49,6 +50,7 @@ const json = { 'content-type': 'application/json' };
 const answers = [
   ['/v1/status', StatusSchema],
   ['/v1/chains', ChainsSchema],
+  ['/v1/chains/web%2F2/summary', SummarySchema],
   ['/v1/drops', DropsSchema],
   ['/v1/drains', DrainsSchema],
   ['/v1/keys', KeysViewSchema],
@@ -76,6 +78,7 @@ test('GET /openapi.json describes every route, its parameters and its problems',
   const paths = [
     '/metrics',
     '/v1/chains',
+    '/v1/chains/{name}/summary',
     '/v1/drains',
     '/v1/drops',
     '/v1/keys',

@@ -237,12 +237,13 @@ test('baselines change in the transaction of their rows and keep 64 bits', (t) =
   store.close();
   const again = openStore(file);
   t.deepEqual(again.readBaselines(), [baseline('aa', 5n)]);
-  t.deepEqual(again.sumPackets(), new Map([['web', 3]]));
+  t.deepEqual(again.sumTraffic(), new Map([['web', { complete: { packets: 3, bytes: flowRow().bytes } }]]));
   again.close();
 });
 
-test('packets are summed by chain over all records', (t) => {
+test('packets and bytes are summed by chain and verdict over all records', (t) => {
   const store = openStore(newFile());
+  const { bytes } = flowRow();
   store.upsertFlows([
     flowRow(),
     flowRow({ verdict: 'detour' }),
@@ -251,10 +252,10 @@ test('packets are summed by chain over all records', (t) => {
   ]);
   store.upsertFlow(flowRow({ packets: 10 }));
   t.deepEqual(
-    store.sumPackets(),
+    store.sumTraffic(),
     new Map([
-      ['dns', 5],
-      ['web', 16],
+      ['dns', { complete: { packets: 5, bytes } }],
+      ['web', { complete: { packets: 13, bytes: 2 * bytes }, detour: { packets: 3, bytes } }],
     ]),
   );
   store.close();
@@ -297,7 +298,7 @@ const refusals: [string, (file: string) => string, RegExp][] = [
   ['is a directory', makeFolder, /cannot be written: it is not a regular file/],
   ['lies where nothing can be written', () => '/proc/lsr-agent/a.db', /cannot be written: ENOENT/],
   ['belongs to another program', makeForeign, /is a database of another program; name another file/],
-  ['was written by a newer lsr-agent', makeNewer, /has schema version 99, this lsr-agent knows up to 1/],
+  ['was written by a newer lsr-agent', makeNewer, /has schema version 99, this lsr-agent knows up to 2/],
 ];
 for (const [name, prepare, message] of refusals) {
   test(`a store that ${name} is refused and left as it is`, (t) => {
@@ -313,6 +314,23 @@ for (const [name, prepare, message] of refusals) {
     );
   });
 }
+
+test('a store of schema version 1 is brought up to date, with all that is in it', (t) => {
+  const file = newFile();
+  const store = openStore(file);
+  store.upsertFlows([flowRow(), flowRow({ verdict: 'detour' })]);
+  const sums = store.sumTraffic();
+  const page = store.queryPaths({ limit: 10 });
+  store.close();
+  const database = new Database(file);
+  database.exec(`DROP TABLE total; PRAGMA user_version = 1;
+    CREATE TABLE chain_total (chain TEXT PRIMARY KEY NOT NULL, packets INTEGER NOT NULL) WITHOUT ROWID;`);
+  database.close();
+  const again = openStore(file);
+  t.deepEqual(again.sumTraffic(), sums);
+  t.deepEqual(again.queryPaths({ limit: 10 }), page);
+  again.close();
+});
 
 function makeUnderFile(file: string): string {
   writeFileSync(file, '');
