@@ -16,6 +16,7 @@ import type { Mesh } from './mesh.js';
 import type { BpfMap } from './native.js';
 import type { RenderedPath } from './path.js';
 import { pathsOf, renderMesh } from './render.js';
+import { forgetTraffic } from './traffic.js';
 
 /** Packets that left the edge before a change are still on their way for so long. */
 const drainMs = 2000;
@@ -26,13 +27,13 @@ const hostTables = ['addresses', 'functions', 'cgroups', 'paths'] as const;
 
 /** What the tables of the data path were last written for: a mesh document, and this host. */
 export class MeshTables {
-  readonly #maps: Maps & { moved: BpfMap };
+  readonly #maps: Maps & Record<'moved' | 'traffic', BpfMap>;
   #intents: Intent[] = [];
   #entries: Entries | null = null;
   #host: Host | null = null;
   #sweep: NodeJS.Timeout | undefined;
 
-  constructor(maps: Maps & { moved: BpfMap }) {
+  constructor(maps: Maps & Record<'moved' | 'traffic', BpfMap>) {
     this.#maps = maps;
   }
 
@@ -127,7 +128,14 @@ export class MeshTables {
     this.#entries = entries;
     this.#host = host;
     clearTimeout(this.#sweep);
-    this.#sweep = setTimeout(() => sweepEntries(this.#maps, entries), drainMs).unref();
+    this.#sweep = setTimeout(() => this.#removeOld(entries), drainMs).unref();
+  }
+
+  #removeOld(entries: Entries): void {
+    sweepEntries(this.#maps, entries);
+    const { chains, paths } = this.#intents[0]?.rendered ?? { chains: [], paths: [] };
+    const known = new Set([...chains, ...paths].map(({ id }) => id));
+    forgetTraffic(this.#maps.traffic, (path, chain) => known.has(path === 0 ? chain : path));
   }
 }
 
