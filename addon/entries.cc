@@ -154,6 +154,27 @@ int ReadEntries(const MapShape &map, uint32_t batch, Entries &entries) {
   return LacksBatch(error) ? ReadSingly(map, entries) : error;
 }
 
+int ReadSomeEntries(const MapShape &map, uint32_t count, Entries &entries) {
+  for (uint64_t capacity = count; capacity <= 2 * static_cast<uint64_t>(map.max_entries) + count;
+       capacity *= 2) {
+    entries.keys.resize(capacity * map.key_bytes);
+    entries.values.resize(capacity * map.value_bytes);
+    uint32_t cursor = 0;
+    auto found = static_cast<uint32_t>(capacity);
+    int error = bpf_map_lookup_batch(map.fd, nullptr, &cursor, entries.keys.data(),
+                                     entries.values.data(), &found, nullptr);
+    if (error == -ENOSPC) // as in ReadInBatches
+      continue;
+    if (error && error != -ENOENT)
+      return error;
+    entries.count = found;
+    entries.keys.resize(static_cast<size_t>(found) * map.key_bytes);
+    entries.values.resize(static_cast<size_t>(found) * map.value_bytes);
+    return 0;
+  }
+  return -ENOSPC;
+}
+
 Written PutEntries(const MapShape &map, const uint8_t *keys, const uint8_t *values, size_t count) {
   for (size_t done = 0; done < count;) {
     auto asked = static_cast<uint32_t>(std::min<size_t>(count - done, 1 << 20));

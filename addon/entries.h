@@ -33,6 +33,9 @@ struct Written {
 /// Entries that come or go meanwhile may be missing; no key is given twice. 0 or a negative errno.
 int ReadEntries(const MapShape &map, uint32_t batch, Entries &entries);
 
+/// Up to `count` entries of a hash map, whichever come first; more where one bucket holds more.
+int ReadSomeEntries(const MapShape &map, uint32_t count, Entries &entries);
+
 Written PutEntries(const MapShape &map, const uint8_t *keys, const uint8_t *values, size_t count);
 
 /// Keys that are not there are skipped and not counted.

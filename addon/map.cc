@@ -53,6 +53,7 @@ Napi::Function BpfMap::Define(Napi::Env env) {
       {InstanceAccessor<&BpfMap::GetInfo>("info"), InstanceMethod<&BpfMap::Get>("get"),
        InstanceMethod<&BpfMap::Put>("put"), InstanceMethod<&BpfMap::Delete>("delete"),
        InstanceMethod<&BpfMap::Take>("take"), InstanceMethod<&BpfMap::Entries>("entries"),
+       InstanceMethod<&BpfMap::Some>("some"), InstanceMethod<&BpfMap::PutMap>("putMap"),
        InstanceMethod<&BpfMap::PutBatch>("putBatch"),
        InstanceMethod<&BpfMap::DeleteBatch>("deleteBatch"), InstanceMethod<&BpfMap::Pin>("pin"),
        InstanceMethod<&BpfMap::Close>("close")});
@@ -153,11 +154,28 @@ Napi::Value BpfMap::Entries(const Napi::CallbackInfo &info) {
   addon::Entries entries;
   if (int error = ReadEntries(shape_, batch, entries))
     operation.Fail(-error, info_.name);
-  auto result = Napi::Object::New(info.Env());
-  result["keys"] = ToBuffer(info.Env(), entries.keys);
-  result["values"] = ToBuffer(info.Env(), entries.values);
-  result["count"] = Napi::Number::New(info.Env(), static_cast<double>(entries.count));
-  return result;
+  return Describe(entries);
+}
+
+Napi::Value BpfMap::Some(const Napi::CallbackInfo &info) {
+  Operation operation(info.Env(), "some");
+  Use();
+  if (info_.type != BPF_MAP_TYPE_HASH)
+    operation.Refuse(EINVAL, std::string(info_.name) + ": only a hash map can be read in parts");
+  uint32_t count = ExpectNumber(info[0], "count", 1, 1 << 20);
+  addon::Entries entries;
+  if (int error = ReadSomeEntries(shape_, count, entries))
+    operation.Fail(-error, info_.name);
+  return Describe(entries);
+}
+
+void BpfMap::PutMap(const Napi::CallbackInfo &info) {
+  Operation operation(info.Env(), "putMap");
+  int fd = Use();
+  const void *key = ExpectKey(info[0]);
+  int inner = Expect<BpfMap>(info[1])->Use();
+  if (int error = bpf_map_update_elem(fd, key, &inner, BPF_ANY))
+    operation.Fail(-error, info_.name);
 }
 
 void BpfMap::PutBatch(const Napi::CallbackInfo &info) {
@@ -189,6 +207,14 @@ void BpfMap::Pin(const Napi::CallbackInfo &info) {
 
 void BpfMap::Close(const Napi::CallbackInfo &) {
   fd_.Reset();
+}
+
+Napi::Value BpfMap::Describe(const addon::Entries &entries) {
+  auto result = Napi::Object::New(Env());
+  result["keys"] = ToBuffer(Env(), entries.keys);
+  result["values"] = ToBuffer(Env(), entries.values);
+  result["count"] = Napi::Number::New(Env(), static_cast<double>(entries.count));
+  return result;
 }
 
 const void *BpfMap::ExpectKey(Napi::Value value) const {

@@ -36,11 +36,14 @@ private:
   Napi::Value Delete(const Napi::CallbackInfo &info);
   Napi::Value Take(const Napi::CallbackInfo &info);
   Napi::Value Entries(const Napi::CallbackInfo &info);
+  Napi::Value Some(const Napi::CallbackInfo &info);
+  void PutMap(const Napi::CallbackInfo &info);
   void PutBatch(const Napi::CallbackInfo &info);
   Napi::Value DeleteBatch(const Napi::CallbackInfo &info);
   void Pin(const Napi::CallbackInfo &info);
   void Close(const Napi::CallbackInfo &info);
 
+  Napi::Value Describe(const addon::Entries &entries);
   /// The key argument; null for maps without keys, as the kernel wants it.
   const void *ExpectKey(Napi::Value value) const;
   /// How many keys there are in the argument.

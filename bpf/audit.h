@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
-/* What arrived, by flow: counters in a map, one event per flow. Forwarding never waits for it. */
+/* What arrived, by flow, in tables that the agent empties in turn. Forwarding never waits for it. */
 #ifndef LSR_AUDIT_H
 #define LSR_AUDIT_H
 
 #include "classify.h"
 #include "traffic.h"
 
+/* Wakes the agent; it also looks by itself every few seconds. */
 static __always_inline void announce_flow(struct __sk_buff *skb, struct lsr_packet *packet,
 					  __u8 reason, __u64 now)
 {
-	struct lsr_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	struct lsr_event *event;
 
+	if (!take_token(LSR_BUCKET_FLOWS, LSR_FLOWS_PER_SECOND, 1))
+		return;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
 		note(packet, LSR_NOTE_EVENT_LOST);
 		return;
@@ -26,14 +30,17 @@ static __always_inline void announce_flow(struct __sk_buff *skb, struct lsr_pack
 
 /* Before anything is rewritten: the options are kept as they arrived. */
 static __always_inline void record_flow(struct __sk_buff *skb, struct lsr_packet *packet,
-					void *table, const struct lsr_flow_key *key, __u32 bytes)
+					__u32 recorded, const struct lsr_flow_key *key, __u32 bytes)
 {
+	void *table = bpf_map_lookup_elem(&recording, &recorded);
 	__u64 now = bpf_ktime_get_boot_ns();
 	__u32 length = opaque(packet->header - LSR_BASE_HEADER);
-	struct lsr_flow *flow = bpf_map_lookup_elem(table, key);
-	struct lsr_flow *fresh;
+	struct lsr_flow *flow, *fresh;
 	__u32 zero = 0;
 
+	if (!table)
+		return;
+	flow = bpf_map_lookup_elem(table, key);
 	if (flow) {
 		__sync_fetch_and_add(&flow->packets, count_segments(skb, packet));
 		__sync_fetch_and_add(&flow->bytes, bytes);
@@ -81,7 +88,7 @@ LSR_STEP int record_end(struct __sk_buff *skb, struct lsr_packet *packet,
 			const struct lsr_flow_key *key)
 {
 	if (packet && key)
-		record_flow(skb, packet, &flows, key, count_bytes(packet));
+		record_flow(skb, packet, LSR_RECORDING_FLOWS, key, count_bytes(packet));
 	return 0;
 }
 
@@ -89,7 +96,7 @@ LSR_STEP int record_deviation(struct __sk_buff *skb, struct lsr_packet *packet,
 			      const struct lsr_flow_key *key)
 {
 	if (packet && key)
-		record_flow(skb, packet, &deviations, key, packet->length);
+		record_flow(skb, packet, LSR_RECORDING_DEVIATIONS, key, packet->length);
 	return 0;
 }
 

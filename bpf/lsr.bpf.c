@@ -286,6 +286,7 @@ struct {
 	enum lsr_function_kind *function;
 	enum lsr_probe_magic *magic;
 	enum lsr_turn *turn;
+	enum lsr_recording *recording;
 	enum lsr_event_kind *kind;
 } lsr_layout SEC("layout");
 

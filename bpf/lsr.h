@@ -33,6 +33,7 @@ enum lsr_limits {
 	LSR_MOVED_MAX = 262144, /* flows that began while a node was drained */
 	LSR_SAMPLES_PER_SECOND = 100, /* of drops, on each CPU; see sample_drop() */
 	LSR_SAMPLES_BURST = 50,
+	LSR_FLOWS_PER_SECOND = 20, /* announcements of new ones, on each CPU */
 };
 
 /* IPv4 option types with the copied bit, RFC 791 §3.1. */
@@ -446,7 +447,14 @@ struct lsr_destination {
 	__u32 onward; /* the chain that is its next segment, and begins here; 0 for none */
 };
 
-/* `flows` (ended here) and `deviations` (dropped here though addressed to this node). */
+/* `recording`: which of the two tables of a kind is written now. */
+enum lsr_recording {
+	LSR_RECORDING_FLOWS,      /* ended here */
+	LSR_RECORDING_DEVIATIONS, /* dropped here though addressed to this node */
+	LSR_RECORDINGS,
+};
+
+/* `flows_even`, `flows_odd`, `deviations_even`, `deviations_odd`. */
 struct lsr_flow_key {
 	__be32 source;
 	__be32 destination;
@@ -476,6 +484,7 @@ struct lsr_flow {
 enum lsr_bucket {
 	LSR_BUCKET_ICMP,
 	LSR_BUCKET_SAMPLES,
+	LSR_BUCKET_FLOWS,
 	LSR_BUCKETS,
 };
 
@@ -497,7 +506,7 @@ struct lsr_quote {
 
 /* `events`, a ring buffer. */
 enum lsr_event_kind {
-	LSR_EVENT_FLOW = 1, /* a flow was seen for the first time */
+	LSR_EVENT_FLOW = 1, /* `recording` has something new */
 	LSR_EVENT_DROP = 2, /* a sample */
 };
 

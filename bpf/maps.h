@@ -134,21 +134,39 @@ struct {
 	__type(value, __u32);
 } moved SEC(".maps");
 
-/* A plain hash: a full one refuses and the loss is counted, where an LRU would evict in silence. */
-struct {
+/*
+ * What ended here, and, apart from it, so that hostile packets cannot crowd out honest ones, what deviated. Plain
+ * hashes: a full one refuses and the loss is counted, where an LRU would evict in silence. Of each there are two, of
+ * which `recording` names the one that is written now, while the agent empties the other.
+ */
+struct flow_table {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
 	__type(key, struct lsr_flow_key);
 	__type(value, struct lsr_flow);
-} flows SEC(".maps");
+} flows_even SEC(".maps"), flows_odd SEC(".maps");
 
-/* Apart from `flows`, so that hostile packets cannot crowd out honest ones. */
-struct {
+struct deviation_table {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 4096);
 	__type(key, struct lsr_flow_key);
 	__type(value, struct lsr_flow);
-} deviations SEC(".maps");
+} deviations_even SEC(".maps"), deviations_odd SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, LSR_RECORDINGS);
+	__type(key, __u32);
+	__array(values, struct flow_table);
+} recording SEC(".maps") = {
+	.values =
+		{
+			[LSR_RECORDING_FLOWS] = &flows_even,
+			[LSR_RECORDING_DEVIATIONS] = (void *)&deviations_even,
+		},
+};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);

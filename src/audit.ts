@@ -1,12 +1,16 @@
+import { setImmediate } from 'node:timers/promises';
 import { type Address, formatAddress } from './address.js';
-import { type Clock, readClock, toWallTime } from './clock.js';
+import { type Clock, readBoot, readClock, toWallTime } from './clock.js';
 import { decode, type Struct } from './codec.js';
-import { judgeFlow } from './judge.js';
+import type { Gap } from './gap.js';
+import { judgeFlow, readVisited } from './judge.js';
+import { enums, structs } from './layout.js';
 import type { Mesh } from './mesh.js';
 import type { BpfMap } from './native.js';
 import type { FlowRow } from './record.js';
 import type { Rendered } from './render.js';
-import type { Baseline, Store } from './store.js';
+import type { Mark, Store } from './store.js';
+import { Turns } from './turns.js';
 
 /** A mesh that flows are judged against; older ones stay for flows that began under them. */
 export interface Intent {
@@ -14,87 +18,178 @@ export interface Intent {
   rendered: Rendered;
 }
 
-/** An entry that was silent for so long is taken out of the kernel. */
-const idleNs = 60n * 1_000_000_000n;
+type Tables = 'flows_even' | 'flows_odd' | 'deviations_even' | 'deviations_odd' | 'recording';
+
+interface Parts {
+  maps: Record<Tables, BpfMap>;
+  store: Store;
+  /** The newest first. */
+  listIntents: () => readonly Intent[];
+  /** Packets whose flow found no room in its table, since the tables were made. */
+  readLost: () => number;
+}
+
+/** Entries a transaction: a few milliseconds in which nothing else is answered. */
+const chunkEntries = 256;
 
 /**
- * Carries the kernel's flow counters into the store. Entries stay in the kernel while they are in
- * use; how much of each was carried over is kept in the store, in one transaction with the records,
- * so a daemon that dies at any moment neither loses nor repeats a packet.
+ * Carries what the kernel counted of flows into the store. Of each kind of flow there are two tables: the programs
+ * are sent to the empty one, and the other is emptied. What was taken stands in the store in the same transaction as its
+ * records, until it is gone from the table: so a daemon that dies at any moment neither loses nor repeats a packet.
  */
 export class Audit {
-  readonly #maps: readonly BpfMap[];
-  readonly #store: Store;
-  readonly #baselines: Map<string, Baseline>;
+  readonly #parts: Parts;
+  readonly #turns: Record<'flows' | 'deviations', Turns>;
+  /** Entries that the tables had when they were last emptied. */
+  readonly #held = { flows: 0, deviations: 0 };
+  #mark: Mark;
+  #running: Promise<void> | null = null;
+  #following: Promise<void> | null = null;
 
-  constructor(maps: readonly BpfMap[], store: Store) {
-    this.#maps = maps;
-    this.#store = store;
-    this.#baselines = new Map(store.readBaselines().map((baseline) => [baseline.id, baseline]));
-    this.#forgetGone();
+  constructor(parts: Parts) {
+    const { maps, store } = parts;
+    const { LSR_RECORDING_DEVIATIONS, LSR_RECORDING_FLOWS } = enums.lsr_recording;
+    this.#parts = parts;
+    this.#turns = {
+      flows: new Turns(maps.recording, LSR_RECORDING_FLOWS, [maps.flows_even, maps.flows_odd]),
+      deviations: new Turns(maps.recording, LSR_RECORDING_DEVIATIONS, [
+        maps.deviations_even,
+        maps.deviations_odd,
+      ]),
+    };
+    const now = Date.now();
+    const before = store.readMark();
+    this.#mark = { boot: readBoot(), at: now, lost: 0, table: 0, taken: Buffer.alloc(0) };
+    if (!before || before.boot !== this.#mark.boot || !this.#finishTaking(before))
+      this.#mark.lost = before ? 0 : parts.readLost();
+    else this.#mark = before;
+    store.write({ gaps: listEarlierGaps(before, this.#mark, store.movedAside, now), mark: this.#mark });
   }
 
-  /** `intents`: the newest first. Returns how many records changed. */
-  harvest(intents: readonly Intent[]): number {
-    return this.#maps.reduce((sum, map) => sum + this.#harvestMap(map, intents, readClock()), 0);
+  /** How full the tables were when they were last emptied. */
+  get fill(): { name: string; entries: number; capacity: number }[] {
+    return (['flows', 'deviations'] as const).map((name) => ({
+      name,
+      entries: this.#held[name],
+      capacity: this.#turns[name].resting.info.maxEntries,
+    }));
   }
 
-  /** Entries of an earlier boot, or of tables that were unloaded. */
-  #forgetGone(): void {
-    const present = new Set(this.#maps.flatMap(listIds));
-    const gone = [...this.#baselines.keys()].filter((id) => !present.has(id));
-    this.#store.upsertFlows([], { kept: [], gone });
-    for (const id of gone) this.#baselines.delete(id);
-  }
-
-  #harvestMap(map: BpfMap, intents: readonly Intent[], clock: Clock): number {
-    const { keys, values, count } = map.entries();
-    const { keySize, valueSize } = map.info;
-    const rows: FlowRow[] = [];
-    const kept: Baseline[] = [];
-    const gone: string[] = [];
-    for (let i = 0; i < count; i++) {
-      const key = keys.subarray(i * keySize, (i + 1) * keySize);
-      const id = key.toString('hex');
-      const seen = decode('lsr_flow', values, i * valueSize);
-      const idle = clock.bootNs - seen.lastSeen > idleNs;
-      const last = idle ? map.take(key) : null;
-      const flow = last ? decode('lsr_flow', last) : seen;
-      const before = this.#baselines.get(id);
-      const known = before?.firstSeen === flow.firstSeen ? before : undefined;
-      if (idle) gone.push(id);
-      else if (flow.packets !== known?.packets) kept.push({ id, ...pickCounts(flow) });
-      if (flow.packets !== known?.packets) rows.push(makeRow(key, flow, known, intents, clock));
+  /** Carries all that was counted before this call. Calls while it is under way share one more round. */
+  carry(): Promise<void> {
+    if (!this.#running) {
+      this.#running = this.#carryAll().finally(() => {
+        this.#running = null;
+      });
+      return this.#running;
     }
-    if (rows.length === 0 && gone.length === 0) return 0;
-    this.#store.upsertFlows(rows, { kept, gone });
-    for (const id of gone) this.#baselines.delete(id);
-    for (const baseline of kept) this.#baselines.set(baseline.id, baseline);
-    return rows.length;
+    this.#following ??= this.#running
+      .catch(() => undefined)
+      .then(() => {
+        this.#following = null;
+        return this.carry();
+      });
+    return this.#following;
+  }
+
+  /** What a daemon before this one had stored, but not yet removed. False where its tables are gone. */
+  #finishTaking({ table, taken }: Mark): boolean {
+    const tables = Object.values(this.#turns).flatMap((turns) => turns.tables);
+    const map = tables.find(({ info }) => info.id === table);
+    if (!map) return table === 0;
+    const keyBytes = structs.lsr_flow_key.size;
+    for (let at = 0; at < taken.length; at += keyBytes + 8) {
+      const key = taken.subarray(at, at + keyBytes);
+      const value = map.get(key);
+      if (value && decode('lsr_flow', value).firstSeen === taken.readBigUInt64LE(at + keyBytes))
+        map.delete(key);
+    }
+    return true;
+  }
+
+  async #carryAll(): Promise<void> {
+    for (const name of ['flows', 'deviations'] as const) {
+      const turns = this.#turns[name];
+      // What is left of a round that failed.
+      let held = await this.#empty(turns.resting);
+      if (turns.hasNews) {
+        turns.swap();
+        held += await this.#empty(turns.resting);
+      }
+      this.#held[name] = held;
+    }
+    this.#noteLost();
+  }
+
+  async #empty(table: BpfMap): Promise<number> {
+    const clock = readClock();
+    const judge = rememberVerdicts(this.#parts.listIntents());
+    for (let held = 0; ; ) {
+      const { keys, values, count } = table.some(chunkEntries);
+      if (count === 0) return held;
+      const rows = Array.from({ length: count }, (_, i) => makeRow(keys, values, i, judge, clock));
+      this.#mark = { ...this.#mark, table: table.info.id, taken: listTaken(keys, values, count) };
+      this.#parts.store.write({ rows, mark: this.#mark });
+      table.deleteBatch(keys);
+      held += count;
+      await setImmediate();
+    }
+  }
+
+  #noteLost(): void {
+    const [now, lost] = [Date.now(), this.#parts.readLost()];
+    const since = new Date(Math.min(this.#mark.at, now)).toISOString();
+    const more = lost - this.#mark.lost;
+    this.#mark = { ...this.#mark, at: now, lost };
+    if (more <= 0) return;
+    const gap: Gap = { cause: 'table_full', since, until: new Date(now).toISOString(), packets: more };
+    this.#parts.store.write({ gaps: [gap], mark: this.#mark });
   }
 }
 
-function listIds(map: BpfMap): string[] {
-  const { keys, count } = map.entries();
-  const { keySize } = map.info;
-  return Array.from({ length: count }, (_, i) => keys.toString('hex', i * keySize, (i + 1) * keySize));
+/** `before`: what was last stored, if anything. */
+function listEarlierGaps(before: Mark | null, now: Mark, movedAside: string | null, at: number): Gap[] {
+  const until = new Date(at).toISOString();
+  if (movedAside !== null) return [{ cause: 'store_corrupt', since: null, until, packets: null }];
+  if (!before || before === now) return [];
+  const since = new Date(Math.min(before.at, at)).toISOString();
+  return [{ cause: before.boot === now.boot ? 'unloaded' : 'reboot', since, until, packets: null }];
 }
 
-const pickCounts = ({ packets, bytes, firstSeen }: Struct<'lsr_flow'>) => ({ packets, bytes, firstSeen });
+function listTaken(keys: Buffer, values: Buffer, count: number): Buffer {
+  const { size: keyBytes } = structs.lsr_flow_key;
+  const taken = Buffer.alloc(count * (keyBytes + 8));
+  for (let i = 0; i < count; i++) {
+    const at = i * (keyBytes + 8);
+    keys.copy(taken, at, i * keyBytes, (i + 1) * keyBytes);
+    taken.writeBigUInt64LE(decode('lsr_flow', values, i * structs.lsr_flow.size).firstSeen, at + keyBytes);
+  }
+  return taken;
+}
 
-function makeRow(
-  raw: Buffer,
-  flow: Struct<'lsr_flow'>,
-  known: Baseline | undefined,
-  intents: readonly Intent[],
-  clock: Clock,
-): FlowRow {
-  const key = decode('lsr_flow_key', raw);
+type Judge = typeof judgeFlow extends (intents: never, evidence: infer Evidence) => infer Judgement
+  ? (evidence: Evidence) => Judgement
+  : never;
+
+/** Flows by the million go few ways. */
+function rememberVerdicts(intents: readonly Intent[]): Judge {
+  const known = new Map<string, ReturnType<Judge>>();
+  return (evidence) => {
+    const key = Object.values(evidence).join();
+    const judgement = known.get(key) ?? judgeFlow(intents, evidence);
+    if (known.size < 10_000) known.set(key, judgement);
+    return judgement;
+  };
+}
+
+function makeRow(keys: Buffer, values: Buffer, i: number, judge: Judge, clock: Clock): FlowRow {
+  const key = decode('lsr_flow_key', keys, i * structs.lsr_flow_key.size);
+  const flow: Struct<'lsr_flow'> = decode('lsr_flow', values, i * structs.lsr_flow.size);
   const record = key.record.slice(0, key.recorded);
   const { chain, path, reason } = key;
   const hasPorts = key.sourcePort !== 0 || key.destinationPort !== 0;
   return {
-    ...judgeFlow(intents, { chain, path, reason, record, hop: flow.hop, options: flow.options }),
+    ...judge({ chain, path, reason, record, hop: flow.hop, visited: readVisited(flow.options) }),
     generation: key.generation,
     flow: {
       source: formatAddress(key.source),
@@ -104,8 +199,8 @@ function makeRow(
       destinationPort: hasPorts ? key.destinationPort : null,
     },
     recordRoute: record.map((address: Address) => formatAddress(address)),
-    packets: Number(flow.packets - (known?.packets ?? 0n)),
-    bytes: Number(flow.bytes - (known?.bytes ?? 0n)),
+    packets: Number(flow.packets),
+    bytes: Number(flow.bytes),
     firstSeen: toWallTime(clock, flow.firstSeen),
     lastSeen: toWallTime(clock, flow.lastSeen),
   };

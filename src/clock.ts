@@ -15,3 +15,6 @@ export function readClock(): Clock {
 export function toWallTime(clock: Clock, ns: bigint): string {
   return new Date(clock.wallMs - Number((clock.bootNs - ns) / 1_000_000n)).toISOString();
 }
+
+/** Names this boot of the machine: another one after each reboot. */
+export const readBoot = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();

@@ -33,8 +33,11 @@ const mapNames = [
   'moved',
   'counters',
   'traffic',
-  'flows',
-  'deviations',
+  'flows_even',
+  'flows_odd',
+  'deviations_even',
+  'deviations_odd',
+  'recording',
   'events',
 ] as const;
 type MapName = (typeof mapNames)[number];
@@ -54,13 +57,17 @@ export interface Datapath {
 
 export const objectFile = fileURLToPath(new URL('../build/bpf/lsr.bpf.o', import.meta.url));
 
+/** Entries that a new table holds, where it shall not be as many as bpf/maps.h says. */
+export type Capacities = Partial<Record<MapName, number>>;
+
 /** Loads the programs; tables that are pinned from before are taken over with what is in them. */
-export function openDatapath(folder: string): Datapath {
+export function openDatapath(folder: string, capacities: Capacities = {}): Datapath {
   checkLayout();
   makePinFolders(folder);
   const native = loadNative();
   const object = native.openObject(objectFile);
   try {
+    for (const [name, entries] of Object.entries(capacities)) object.setMaxEntries(name, entries);
     for (const name of mapNames) {
       if (existsSync(mapPin(folder, name))) reuseMap(object, folder, name);
     }

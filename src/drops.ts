@@ -24,6 +24,11 @@ export function readCounters(maps: { interfaces: BpfMap; counters: BpfMap }): Co
     );
 }
 
+/** Of all ports. */
+export function sumNote(counted: readonly Counted[], note: string): number {
+  return counted.reduce((sum, { notes }) => sum + (notes[note] ?? 0), 0);
+}
+
 export function explainDrops(
   counted: readonly Counted[],
   samples: readonly Sample[],

@@ -18,8 +18,8 @@ export interface Evidence {
   record: readonly Address[];
   /** The IPv4 destination of the packet as it arrived. */
   hop: Address;
-  /** Its options as they arrived. */
-  options: Uint8Array;
+  /** What the hops before wrote into its source route. */
+  visited: readonly Address[];
 }
 
 export interface Judgement {
@@ -47,7 +47,7 @@ export function judgeFlow(intents: readonly Intent[], evidence: Evidence): Judge
   const { chain, path } = taken.find(({ chain }) => chain.id === evidence.chain) ?? taken[0] ?? {};
   const way = chain?.ways.find(({ slots }) => slots.some(({ id }) => id === path?.id));
   const ended = evidence.reason === enums.lsr_reason.LSR_ENDED;
-  const recorded = [...readRoute(evidence.options), evidence.hop].map((address) => resolve(intents, address));
+  const recorded = [...evidence.visited, evidence.hop].map((address) => resolve(intents, address));
   return {
     chain: chain?.name ?? null,
     expected: (path?.hops ?? []).map(({ node, address }) => ({
@@ -110,8 +110,8 @@ function resolve(intents: readonly Intent[], address: Address): RouteEntry {
   return { node: null, address: formatAddress(address) };
 }
 
-/** The entries of the source route before its pointer: what the hops recorded (RFC 791 §3.1). */
-function readRoute(options: Uint8Array): Address[] {
+/** The entries of a source route before its pointer: what the hops recorded (RFC 791 §3.1). `options`: as they arrived. */
+export function readVisited(options: Uint8Array): Address[] {
   const all = Buffer.from(options);
   const view = all[0] === enums.lsr_option.LSR_OPTION_INTEGRITY ? all.subarray(TAG_BYTES) : all;
   const end = Math.min(view[1] ?? 0, view.length, (view[2] ?? 4) - 1);

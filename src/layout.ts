@@ -1,6 +1,6 @@
 // Generated from the BTF of bpf/lsr.bpf.c by `npm run layout`. Do not edit.
 
-export const digest = 'b1dcc9fa0dbea5aeb0b0e0723a03976e0247d423dd7ad7f50eff54875c430783';
+export const digest = '3c914745ddce4375e673c2c6ae1497308719d30bb639202d1f48bdf2284f6e40';
 
 export const structs = {
   lsr_cgroup_key: {
@@ -315,6 +315,7 @@ export const enums = {
     LSR_MOVED_MAX: 262144,
     LSR_SAMPLES_PER_SECOND: 100,
     LSR_SAMPLES_BURST: 50,
+    LSR_FLOWS_PER_SECOND: 20,
   },
   lsr_option: {
     LSR_OPTION_END: 0,
@@ -457,6 +458,11 @@ export const enums = {
     LSR_DROP_TAP_INPUT: 80,
     LSR_DROP_UNWELL: 81,
     LSR_REASONS: 82,
+  },
+  lsr_recording: {
+    LSR_RECORDING_FLOWS: 0,
+    LSR_RECORDING_DEVIATIONS: 1,
+    LSR_RECORDINGS: 2,
   },
   lsr_role: {
     LSR_ROLE_EDGE: 1,

@@ -46,6 +46,10 @@ export interface BpfMap {
   take(key: Uint8Array): Buffer | null;
   /** All entries, no key twice. What is written meanwhile may be missing. `batch`: entries a system call. */
   entries(batch?: number): { keys: Buffer; values: Buffer; count: number };
+  /** Up to `count` entries of a hash map, whichever come first; more where one bucket holds more. */
+  some(count: number): { keys: Buffer; values: Buffer; count: number };
+  /** Puts `map` into this array of maps. Returns when no program can hold the map that was there before. */
+  putMap(key: Uint8Array, map: BpfMap): void;
   /** Writes keys and values that stand one behind the other, in their order, and ends at the first refusal. */
   putBatch(keys: Uint8Array, values: Uint8Array): void;
   /** Returns how many there were. */

@@ -1,4 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox';
+import { GapSchema } from './gap.js';
 import { type Verdict, verdicts } from './verdict.js';
 
 export type Integrity = 'none' | 'verified';
@@ -63,7 +64,13 @@ export type PathRecord = Static<typeof PathRecordSchema>;
 export type FlowRow = Omit<PathRecord, 'id'>;
 
 export const PathsPageSchema = Type.Object(
-  { records: Type.Array(PathRecordSchema), nextCursor: nullable(Type.String()) },
+  {
+    records: Type.Array(PathRecordSchema),
+    gaps: Type.Array(GapSchema, {
+      description: 'times of which records are missing; newest first, on the first page',
+    }),
+    nextCursor: nullable(Type.String()),
+  },
   { additionalProperties: false },
 );
 export type PathsPage = Static<typeof PathsPageSchema>;

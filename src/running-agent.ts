@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import type { Agent, AppliedMesh, ApplyResult, ChainView, DropsView, Status } from './agent.js';
 import type { AgentConfig } from './agent-config.js';
 import { Audit } from './audit.js';
@@ -8,7 +9,7 @@ import { describeChain } from './chain-view.js';
 import { decode } from './codec.js';
 import type { Datapath } from './datapath.js';
 import type { Drains } from './drains.js';
-import { explainDrops, readCounters, readSample, type Sample } from './drops.js';
+import { explainDrops, readCounters, readSample, type Sample, sumNote } from './drops.js';
 import type { Host } from './entries.js';
 import { LsrError } from './errors.js';
 import { describeFunctions } from './functions.js';
@@ -37,6 +38,8 @@ const harvestMs = 5000;
 /** How long somebody else's change to programs, nftables or the clock of tags may go unnoticed. */
 const watchMs = { programs: 200, cgroups: 200, backstop: 5000, clock: 1000 };
 const samplesKept = 256;
+/** A query waits no longer for what is still to be stored, nor the end of the daemon: it stays in the kernel. */
+const [flushMs, stopMs] = [250, 5000];
 
 interface Parts {
   config: AgentConfig;
@@ -79,7 +82,13 @@ export class RunningAgent implements Agent {
       log: this.#log,
       onUnwell: () => this.#tellUnwell(),
     });
-    this.#audit = new Audit([parts.datapath.maps.flows, parts.datapath.maps.deviations], parts.store);
+    const { maps } = parts.datapath;
+    this.#audit = new Audit({
+      maps,
+      store: parts.store,
+      listIntents: () => this.#tables.intents,
+      readLost: () => sumNote(readCounters(maps), 'flow_lost'),
+    });
   }
 
   get generation(): number {
@@ -110,8 +119,8 @@ export class RunningAgent implements Agent {
     this.#steering.close();
     for (const timer of [this.#timer, this.#soon, ...this.#watches]) if (timer) clearTimeout(timer);
     await this.#turn;
+    await Promise.race([this.#harvest(), setTimeout(stopMs, undefined, { ref: false })]);
     this.#tables.close();
-    this.#harvest();
   }
 
   /**
@@ -257,11 +266,14 @@ export class RunningAgent implements Agent {
       backstop: { chains: [...this.#backstop.chains], error: this.#backstopError },
       functions,
       interfaces,
-      maps: tables.map(([name, map]) => ({
-        name,
-        entries: map.entries().count,
-        capacity: map.info.maxEntries,
-      })),
+      maps: [
+        ...tables.map(([name, map]) => ({
+          name,
+          entries: map.entries().count,
+          capacity: map.info.maxEntries,
+        })),
+        ...this.#audit.fill,
+      ],
       uptimeSeconds: Math.round((Date.now() - this.#started) / 1000),
       pid: process.pid,
     };
@@ -288,7 +300,7 @@ export class RunningAgent implements Agent {
   }
 
   async flush(): Promise<void> {
-    this.#audit.harvest(this.#tables.intents);
+    await Promise.race([this.#audit.carry(), setTimeout(flushMs, undefined, { ref: false })]);
   }
 
   async metrics(): Promise<string> {
@@ -421,10 +433,12 @@ export class RunningAgent implements Agent {
     const nameOf = (index: number): string =>
       ports.present.find(({ link }) => link.index === index)?.name ?? `#${index}`;
     if (decode('lsr_event', record).kind === enums.lsr_event_kind.LSR_EVENT_FLOW) {
-      this.#soon ??= setTimeout(() => {
-        this.#soon = null;
-        this.#harvest();
-      }, 50).unref();
+      this.#soon ??= globalThis
+        .setTimeout(() => {
+          this.#soon = null;
+          void this.#harvest();
+        }, 50)
+        .unref();
       return;
     }
     const sample = readSample(record, nameOf);
@@ -433,26 +447,14 @@ export class RunningAgent implements Agent {
     this.#log.debug(sample, 'packet dropped');
   }
 
-  #harvest(): void {
+  async #harvest(): Promise<void> {
     try {
-      this.#audit.harvest(this.#tables.intents);
+      await this.#audit.carry();
     } catch (error) {
-      this.#log.error(
-        { error: (error as Error).message },
-        'flows could not be stored; they stay in the kernel',
-      );
+      this.#log.error({ error: describeError(error) }, 'flows could not be stored; they stay in the kernel');
     }
   }
 }
 
 /** Tables whose fill level says something. */
-const countable = new Set([
-  'addresses',
-  'paths',
-  'destinations',
-  'hops',
-  'chains',
-  'rules',
-  'flows',
-  'deviations',
-]);
+const countable = new Set(['addresses', 'paths', 'destinations', 'hops', 'chains', 'rules']);

@@ -54,6 +54,22 @@ const migrations = [
    INSERT INTO total
      SELECT chain, verdict, sum(packets), sum(bytes) FROM path WHERE chain IS NOT NULL GROUP BY chain, verdict;
    DROP TABLE chain_total;`,
+  `DROP TABLE baseline;
+   CREATE TABLE mark (
+     id INTEGER PRIMARY KEY CHECK (id = 1),
+     boot TEXT NOT NULL,
+     at INTEGER NOT NULL,
+     lost INTEGER NOT NULL,
+     kernel_table INTEGER NOT NULL,
+     taken BLOB NOT NULL
+   );
+   CREATE TABLE gap (
+     id INTEGER PRIMARY KEY,
+     cause TEXT NOT NULL,
+     since INTEGER,
+     until INTEGER NOT NULL,
+     packets INTEGER
+   );`,
 ];
 
 /** Above this a full check at start would take seconds; damage is then found by the query that meets it. */

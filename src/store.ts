@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { Prefix } from './address.js';
 import { LsrError } from './errors.js';
+import type { Gap, GapCause } from './gap.js';
 import { columns, type PathColumns, toColumns, toRecord } from './path-row.js';
 import type { FlowRow, PathsPage, Verdict } from './record.js';
 import { type Connection, openDatabase, type Statement, storeError } from './store-file.js';
@@ -18,17 +19,25 @@ export interface PathFilter {
   limit: number;
 }
 
-/** How much of one kernel flow entry is already in the records; `id` is the entry's key in hex. */
-export interface Baseline {
-  id: string;
-  packets: bigint;
-  bytes: bigint;
-  firstSeen: bigint;
+/** How far the kernel's tables are carried over. */
+export interface Mark {
+  /** As readBoot() has it. */
+  boot: string;
+  /** When all that had been counted was in the store, ms since 1970. */
+  at: number;
+  /** Packets without a record that are told of in a gap, since the tables were made. */
+  lost: number;
+  /** The kernel's number of the table that entries were last taken from; 0 for none. */
+  table: number;
+  /** Their keys, each with its firstSeen: in the store, and perhaps still in the table. */
+  taken: Buffer;
 }
 
-export interface BaselineChanges {
-  kept: readonly Baseline[];
-  gone: readonly string[];
+/** What goes into the store at once: all of it or, on an error, nothing. */
+export interface Changes {
+  rows?: readonly FlowRow[];
+  gaps?: readonly Gap[];
+  mark?: Mark;
 }
 
 export interface StoreOptions {
@@ -55,8 +64,8 @@ export class Store {
   readonly #connection: Connection;
   readonly #upsert: Statement;
   readonly #addTotal: Statement;
-  readonly #keep: Statement;
-  readonly #forget: Statement;
+  readonly #addGap: Statement;
+  readonly #setMark: Statement;
   readonly #queries = new Map<string, Statement>();
 
   constructor(file: string, connection: Connection, movedAside: string | null) {
@@ -65,25 +74,22 @@ export class Store {
     this.#connection = connection;
     this.#upsert = connection.prepare(upsertSql);
     this.#addTotal = connection.prepare(addTotalSql);
-    this.#keep = connection.prepare('INSERT OR REPLACE INTO baseline VALUES (?, ?, ?, ?)');
-    this.#forget = connection.prepare('DELETE FROM baseline WHERE id = ?');
+    this.#addGap = connection.prepare('INSERT INTO gap (cause, since, until, packets) VALUES (?, ?, ?, ?)');
+    this.#setMark = connection.prepare('INSERT OR REPLACE INTO mark VALUES (1, ?, ?, ?, ?, ?)');
   }
 
-  /**
-   * Adds the rows' packets and bytes to their records and widens firstSeen and lastSeen. The baselines
-   * change in the same transaction: all of it or, on an error, nothing.
-   */
-  upsertFlows(rows: readonly FlowRow[], { kept, gone }: BaselineChanges = { kept: [], gone: [] }): void {
-    if (rows.length + kept.length + gone.length === 0) return;
+  /** Adds the rows' packets and bytes to their records and widens firstSeen and lastSeen. */
+  write({ rows = [], gaps = [], mark }: Changes): void {
     this.#attempt('cannot be written', () => {
       const values = rows.map(toColumns);
       this.#connection.exec('BEGIN IMMEDIATE');
       try {
         for (const row of values) this.#upsert.run(...row);
-        for (const { chain, verdict, packets, bytes } of rows)
-          if (chain !== null) this.#addTotal.run(chain, verdict, packets, bytes);
-        for (const { id, packets, bytes, firstSeen } of kept) this.#keep.run(id, packets, bytes, firstSeen);
-        for (const id of gone) this.#forget.run(id);
+        for (const [chain, verdict, packets, bytes] of sumTotals(rows))
+          this.#addTotal.run(chain, verdict, packets, bytes);
+        for (const { cause, since, until, packets } of gaps)
+          this.#addGap.run(cause, since && Date.parse(since), Date.parse(until), packets);
+        if (mark) this.#setMark.run(mark.boot, mark.at, mark.lost, mark.table, mark.taken);
         this.#connection.exec('COMMIT');
       } catch (error) {
         // SQLite itself rolls back on a full disk.
@@ -91,10 +97,6 @@ export class Store {
         throw error;
       }
     });
-  }
-
-  upsertFlow(row: FlowRow): void {
-    this.upsertFlows([row]);
   }
 
   /** A page of records, newest lastSeen first. A record that is seen again between two pages moves before the first. */
@@ -108,14 +110,33 @@ export class Store {
       const page = rows.slice(0, filter.limit);
       const last = page.at(-1);
       const nextCursor = rows.length > page.length && last ? formatCursor(last) : null;
-      return { records: page.map(toRecord), nextCursor };
+      const gaps = filter.cursor === undefined ? this.queryGaps(filter) : [];
+      return { records: page.map(toRecord), gaps, nextCursor };
     });
   }
 
-  readBaselines(): Baseline[] {
+  readMark(): Mark | null {
     return this.#attempt('cannot be read', () => {
-      const sql = 'SELECT id, packets, bytes, first_seen AS firstSeen FROM baseline';
-      return this.#connection.prepare(sql).safeIntegers(true).all() as Baseline[];
+      const sql = 'SELECT boot, at, lost, kernel_table AS "table", taken FROM mark';
+      const mark = this.#connection.prepare(sql).get() as Mark | undefined;
+      if (!mark) return null;
+      const { boot, at, lost, table, taken } = mark;
+      return { boot, at, lost, table, taken: Buffer.from(taken) };
+    });
+  }
+
+  /** Newest first. */
+  queryGaps({ since, until, limit }: Pick<PathFilter, 'since' | 'until' | 'limit'>): Gap[] {
+    const sql = 'SELECT * FROM gap WHERE until >= ? AND coalesce(since, 0) < ? ORDER BY until DESC LIMIT ?';
+    return this.#attempt('cannot be read', () => {
+      const span = [since?.getTime() ?? 0, until?.getTime() ?? Number.MAX_SAFE_INTEGER];
+      const rows = this.#connection.prepare(sql).all(...span, limit) as GapColumns[];
+      return rows.map((row) => ({
+        cause: row.cause,
+        since: row.since === null ? null : new Date(row.since).toISOString(),
+        until: new Date(row.until).toISOString(),
+        packets: row.packets,
+      }));
     });
   }
 
@@ -148,6 +169,23 @@ export class Store {
       throw storeError(this.file, what, error);
     }
   }
+}
+
+interface GapColumns {
+  cause: GapCause;
+  since: number | null;
+  until: number;
+  packets: number | null;
+}
+
+function sumTotals(rows: readonly FlowRow[]): [string, Verdict, number, number][] {
+  const sums = new Map<string, [string, Verdict, number, number]>();
+  for (const { chain, verdict, packets, bytes } of rows) {
+    if (chain === null) continue;
+    const [, , more, moreBytes] = sums.get(`${verdict} ${chain}`) ?? [chain, verdict, 0, 0];
+    sums.set(`${verdict} ${chain}`, [chain, verdict, more + packets, moreBytes + bytes]);
+  }
+  return [...sums.values()];
 }
 
 const upsertSql = `

@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { ChainView } from '../api-schemas.js';
 import { callApi } from '../client.js';
+import type { Gap, GapCause } from '../gap.js';
 import { printAnswer } from '../output.js';
 import type { PathRecord, PathsPage } from '../record.js';
 import { formatTable } from '../table.js';
@@ -70,26 +71,55 @@ async function joinPages(agents: readonly string[], filter: Filter, limit: numbe
     pages.flatMap((page) => page.records),
     chains,
   );
-  return { records, nextCursor: pages.find(({ nextCursor }) => nextCursor !== null)?.nextCursor ?? null };
+  const gaps = pages.flatMap((page) => page.gaps);
+  return {
+    records,
+    gaps,
+    nextCursor: pages.find(({ nextCursor }) => nextCursor !== null)?.nextCursor ?? null,
+  };
 }
 
 async function collectPages(api: string, filter: Filter, limit: number): Promise<PathsPage> {
   const records: PathRecord[] = [];
+  const gaps: Gap[] = [];
   let cursor: string | undefined;
   do {
     const query = { ...filter, limit: Math.min(pageSize, limit - records.length), cursor };
     const page = await callApi<PathsPage>(api, { path: '/v1/paths', query });
     records.push(...page.records);
+    gaps.push(...page.gaps);
     cursor = page.nextCursor ?? undefined;
   } while (cursor !== undefined && records.length < limit);
-  return { records, nextCursor: cursor ?? null };
+  return { records, gaps, nextCursor: cursor ?? null };
 }
 
 type FlowFormats = Pick<typeof import('../flow.js'), 'formatFlow' | 'formatRoute'>;
 
-function formatPaths({ records, nextCursor }: PathsPage, { formatFlow, formatRoute }: FlowFormats): string {
+function formatPaths({ records, gaps, nextCursor }: PathsPage, formats: FlowFormats): string {
+  const missing = gaps.map(formatGap);
   if (records.length === 0)
-    return 'no flow was recorded here that fits; records are made by the last hop of a chain';
+    return [
+      'no flow was recorded here that fits; records are made by the last hop of a chain',
+      ...missing,
+    ].join('\n');
+  const table = formatRecords(records, formats);
+  const older = nextCursor === null ? [] : [`and older ones: --limit ${records.length * 10} shows more`];
+  return [table, ...older, ...missing].join('\n');
+}
+
+const causes: Record<GapCause, string> = {
+  table_full: 'the kernel table was full',
+  reboot: 'this host started anew, and what was not yet stored is gone',
+  unloaded: 'the programs were unloaded, and what was not yet stored went with them',
+  store_corrupt: 'the store was corrupt; older records are in the file beside it',
+};
+
+function formatGap({ cause, since, until, packets }: Gap): string {
+  const span = since === null ? `before ${until}` : `from ${since} to ${until}`;
+  return `records are missing ${span}: ${causes[cause]}${packets === null ? '' : `, ${packets} packets`}`;
+}
+
+function formatRecords(records: readonly PathRecord[], { formatFlow, formatRoute }: FlowFormats): string {
   const rows = records.map((record) => [
     record.lastSeen,
     formatFlow(record.flow),
@@ -99,8 +129,7 @@ function formatPaths({ records, nextCursor }: PathsPage, { formatFlow, formatRou
     record.packets,
     record.bytes,
   ]);
-  const table = formatTable(['last seen', 'flow', 'chain', 'verdict', 'route', 'packets', 'bytes'], rows);
-  return nextCursor === null ? table : `${table}\nand older ones: --limit ${records.length * 10} shows more`;
+  return formatTable(['last seen', 'flow', 'chain', 'verdict', 'route', 'packets', 'bytes'], rows);
 }
 
 const secondsIn: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };

@@ -22,10 +22,13 @@ test('an object lists its maps as they will be made', (t) => {
   const object = openObject(t);
   t.deepEqual(object.maps(), [
     { name: 'array', type: 2, keySize: 4, valueSize: 32, maxEntries: 4 },
+    { name: 'chosen', type: 12, keySize: 4, valueSize: 4, maxEntries: 1 },
     { name: 'devices', type: 25, keySize: 4, valueSize: 4, maxEntries: 64 },
+    { name: 'even', type: 1, keySize: 4, valueSize: 8, maxEntries: 64 },
     { name: 'events', type: 27, keySize: 0, valueSize: 0, maxEntries: 1 << 18 },
     { name: 'hash', type: 1, keySize: 4, valueSize: 8, maxEntries: 5000 },
     { name: 'odd', type: 9, keySize: 3, valueSize: 5, maxEntries: 256 },
+    { name: 'odd_one', type: 1, keySize: 4, valueSize: 8, maxEntries: 64 },
     { name: 'per_cpu', type: 6, keySize: 4, valueSize: 12, maxEntries: 2 },
     { name: 'per_cpu_hash', type: 5, keySize: 4, valueSize: 4, maxEntries: 64 },
     { name: 'queue', type: 22, keySize: 0, valueSize: 4, maxEntries: 4 },
@@ -288,6 +291,34 @@ test('a map that gets full says how far it came, and keeps what it had', (t) => 
   const error = t.throws<NativeError>(write, { message: /^putBatch hash, after 10 of 20 entries: E2BIG/ });
   t.is(error?.code, 'E2BIG');
   t.is(map.entries().count, 10);
+});
+
+test('a hash map can be read and emptied in parts', (t) => {
+  const map = useMap(t, loadObject(t), 'hash');
+  map.putBatch(Buffer.concat(rowsOf(1000, u32)), Buffer.concat(rowsOf(1000, u64)));
+  const seen = new Set<number>();
+  for (let parts = 0; ; parts++) {
+    const { keys, values, count } = map.some(64);
+    if (count === 0) break;
+    t.true(count <= 64 && parts < 100);
+    for (let i = 0; i < count; i++) {
+      const key = keys.readUInt32LE(i * 4);
+      t.false(seen.has(key));
+      t.is(Number(values.readBigUInt64LE(i * 8)), key);
+      seen.add(key);
+    }
+    t.is(map.deleteBatch(keys), count);
+  }
+  t.is(seen.size, 1000);
+  t.deepEqual(map.some(1), { keys: Buffer.alloc(0), values: Buffer.alloc(0), count: 0 });
+});
+
+test('an array of maps names the one that was put there', (t) => {
+  const object = loadObject(t);
+  const [chosen, even, odd] = ['chosen', 'even', 'odd_one'].map((name) => useMap(t, object, name));
+  t.is(chosen?.get(u32(0))?.readUInt32LE(), even?.info.id);
+  chosen?.putMap(u32(0), odd as BpfMap);
+  t.is(chosen?.get(u32(0))?.readUInt32LE(), odd?.info.id);
 });
 
 test('a load takes existing maps over, by handle or by pin, with what is in them', (t) => {
@@ -763,7 +794,7 @@ test('no descriptor is left behind by a thousand turns, nor by failures', (t) =>
     for (const handle of [map, program, object]) handle.close();
   }
   // The object above, which its teardown has yet to close.
-  const kept = 9 + 4 + 1 + 1;
+  const kept = 12 + 4 + 1 + 1;
   t.true(countDescriptors() <= before + kept, `${before} before, ${countDescriptors()} after`);
 });
 

@@ -6,6 +6,7 @@
  *
  * 10.9.0.0/24 and 10.0.7.0/24 are behind gw; to all else of 10.9.0.0/16 there is no plain route.
  */
+
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,6 +14,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { formatAddress, parseAddress } from '../../src/address.js';
 import { decode } from '../../src/codec.js';
+import type { Capacities } from '../../src/datapath.js';
 import type { Mesh } from '../../src/mesh.js';
 import { headerAt, type RenderedPath } from '../../src/path.js';
 import { reasons } from '../../src/reasons.js';
@@ -38,6 +40,7 @@ import {
   countAll,
   ip,
   macOf,
+  openBeside,
   openTestbed,
   type PortName,
   runPacket,
@@ -1217,7 +1220,7 @@ test.serial('a chain that begins at several nodes is taken from any of them', (t
 
 for (const slots of [0, 1, 2, 6, 7]) {
   test.serial(`a flow keeps the ${slots} addresses that its packets recorded`, (t) => {
-    const { flows } = bed.datapath.maps;
+    const { flows_even: flows } = bed.datapath.maps;
     flows.deleteBatch(flows.entries().keys);
     const recorded = Array.from({ length: slots }, (_, i) => `10.0.5.${i + 1}`);
     const packet = {
@@ -1250,34 +1253,37 @@ test.serial('where its neighbour is known, a hop takes packets from its MAC addr
   datapath.setPorts(ports);
 });
 
-test.serial('a full flow table is counted, and the packet is delivered', (t) => {
-  const { flows } = bed.datapath.maps;
-  const { keySize, valueSize, maxEntries } = flows.info;
-  const keys = Buffer.alloc(keySize * maxEntries);
-  for (let i = 0; i < maxEntries; i++) keys.writeUInt32LE(i + 1, i * keySize + 20);
-  flows.deleteBatch(flows.entries().keys);
-  flows.putBatch(keys, Buffer.alloc(valueSize * maxEntries));
-  const { counted } = runRow({ title: '', port: 'mesh0', packet: chained('in', 3), counted: '' });
-  flows.deleteBatch(keys);
-  t.deepEqual(counted, { received: 1, ended: 1, flow_lost: 1 });
+/** What is counted of packets of so many flows that end, and as many that have no TTL left, with tables of these sizes. */
+function countFlows(capacities: Capacities, flows: number): Record<string, number> {
+  const small = openBeside(bed, capacities);
+  try {
+    applyMesh(small, mesh, 'fw');
+    for (let sourcePort = 1; sourcePort <= flows; sourcePort++) {
+      for (const ttl of [64, 0]) {
+        const packet = chained('in', 3, { ttl, payload: udp({ sourcePort }) });
+        runPacket(small, 'mesh0', 'ingress', ethernet(macOfMesh, ipv4(packet)));
+      }
+    }
+    const counted = Object.entries(countAll(small, 'mesh0', 'ingress'));
+    return Object.fromEntries(counted.filter(([, count]) => count > 0));
+  } finally {
+    small.close();
+  }
+}
+
+test.serial('what a full flow table has no room for is counted, and delivered', (t) => {
+  const all = { received: 60, ended: 30, ttl: 30 };
+  t.deepEqual(countFlows({ flows_even: 30 }, 30), all);
+  t.deepEqual(countFlows({ flows_even: 20 }, 30), { ...all, flow_lost: 10 });
   covered.add('flow_lost');
 });
 
-test.serial('a full event buffer is counted, and the packet is delivered', (t) => {
-  const flow = (sourcePort: number): Row => ({
-    title: '',
-    port: 'mesh0',
-    packet: chained('in', 3, { payload: udp({ sourcePort }) }),
-    counted: '',
-  });
-  const index = bed.ports.find(({ name }) => name === 'mesh0')?.link.index ?? 0;
-  const frames = Array.from({ length: 12_000 }, (_, i) =>
-    ethernet(macOfMesh, ipv4(flow(i + 1).packet as Ipv4)),
-  );
-  const context = skbContext(index);
-  for (const data of frames) bed.programs.ingress.testRun({ data, context });
-  const { counted } = runRow(flow(60_000));
-  t.deepEqual(counted, { received: 1, ended: 1, event_lost: 1 });
+test.serial('what a full event buffer has no room for is counted, and the packets are not affected', (t) => {
+  const all = { received: 120, ended: 60, ttl: 60 };
+  t.deepEqual(countFlows({}, 60), all);
+  const { event_lost: lost = 0, ...others } = countFlows({ events: 4096 }, 60);
+  t.deepEqual(others, all);
+  t.true(lost > 10, `${lost} lost`);
   covered.add('event_lost');
 });
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { writeEntries } from '../../src/apply.js';
 import { type Availability, allAvailable } from '../../src/availability.js';
 import { findCgroups, listCgroups } from '../../src/cgroups.js';
-import { type Datapath, openDatapath } from '../../src/datapath.js';
+import { type Capacities, type Datapath, openDatapath } from '../../src/datapath.js';
 import { readCounters } from '../../src/drops.js';
 import { makeEntries } from '../../src/entries.js';
 import { findPorts, listLinks, type Port } from '../../src/interfaces.js';
@@ -109,10 +109,30 @@ export async function openTestbed(further: readonly FurtherPort[] = []): Promise
     close() {
       datapath.close();
       for (const name of Object.keys(addresses)) ip('link', 'del', name);
-      execFileSync('umount', [join(folder, '..')]);
-      rmSync(join(folder, '..'), { recursive: true });
+      removeBpffs(folder);
     },
   };
+}
+
+/** The same host with other tables, which hold so many entries. Its programs are on no port. */
+export function openBeside(bed: Testbed, capacities: Capacities): Testbed {
+  const folder = mountBpffs();
+  const datapath = openDatapath(folder, capacities);
+  datapath.setPorts(bed.ports);
+  return {
+    ...bed,
+    datapath,
+    programs: datapath.programs,
+    close() {
+      datapath.close();
+      removeBpffs(folder);
+    },
+  };
+}
+
+function removeBpffs(folder: string): void {
+  execFileSync('umount', [join(folder, '..')]);
+  rmSync(join(folder, '..'), { recursive: true });
 }
 
 /** Puts a mesh in force as the agent of `node` would. */

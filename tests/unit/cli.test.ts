@@ -29,21 +29,25 @@ const badMesh = file('bad.yaml', `${meshText}extra: 1\n`.replace('hops: [fw', 'h
 
 test.before(async () => {
   ({ close: closeApi } = await openListeners(agent, { socket, store, logger: pino({ level: 'silent' }) }));
-  store.upsertFlow(flowRow({ flow: { sourcePort: 1 }, lastSeen: '2025-01-31T12:00:03.000Z' }));
-  store.upsertFlow(
-    flowRow({
-      flow: { sourcePort: null, destinationPort: null, protocol: 1 },
-      verdict: 'detour',
-      reasons: ['hop-replaced'],
-      recorded: [
-        { node: 'fw', address: '10.0.0.2' },
-        { node: null, address: '192.0.2.7' },
-      ],
-      lastSeen: '2025-01-31T12:00:02.000Z',
-    }),
-  );
+  store.write({ rows: [flowRow({ flow: { sourcePort: 1 }, lastSeen: '2025-01-31T12:00:03.000Z' })] });
+  store.write({
+    rows: [
+      flowRow({
+        flow: { sourcePort: null, destinationPort: null, protocol: 1 },
+        verdict: 'detour',
+        reasons: ['hop-replaced'],
+        recorded: [
+          { node: 'fw', address: '10.0.0.2' },
+          { node: null, address: '192.0.2.7' },
+        ],
+        lastSeen: '2025-01-31T12:00:02.000Z',
+      }),
+    ],
+  });
   const many = Array.from({ length: 1500 }, (_, n) => flowRow({ chain: 'bulk', flow: { sourcePort: n } }));
-  store.upsertFlows(many);
+  store.write({ rows: many });
+  const [since, until] = ['2025-01-30T00:00:00.000Z', '2025-01-30T00:00:05.000Z'];
+  store.write({ gaps: [{ cause: 'table_full', since, until, packets: 17 }] });
 });
 test.after.always(async () => {
   await closeApi();
@@ -244,6 +248,17 @@ test('chains names nodes', async (t) => {
     'CHAIN  MODE   HOPS  PATHS  RULES   DESTINATIONS  OPTION BYTES  PACKETS',
     'web    loose  fw    1      web-in  10.9.0.0/24             28        5',
   ]);
+});
+
+test('paths says of which time records are missing, and why', async (t) => {
+  const missing =
+    'records are missing from 2025-01-30T00:00:00.000Z to 2025-01-30T00:00:05.000Z: the kernel table was full, 17 packets';
+  const { stdout } = await run(['paths', '--api', socket, '--chain', 'bulk', '--limit', '1']);
+  t.is(stdout.split('\n').at(-1), missing);
+  const none = await run(['paths', '--api', socket, '--chain', 'none', '--since', '2025-01-30T00:00:04Z']);
+  t.is(none.stdout.split('\n').at(-1), missing);
+  const later = await run(['paths', '--api', socket, '--since', '2025-01-31T00:00:00Z']);
+  t.notRegex(later.stdout, /missing/);
 });
 
 test('paths prints one line a record, names before addresses', async (t) => {

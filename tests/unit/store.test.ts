@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import Database from 'libsql';
 import { parsePrefix } from '../../src/address.js';
 import { LsrError } from '../../src/errors.js';
+import type { Gap, GapCause } from '../../src/gap.js';
 import type { FlowRow } from '../../src/record.js';
 import { openStore, type PathFilter, type Store } from '../../src/store.js';
 import { verdicts } from '../../src/verdict.js';
@@ -30,7 +31,7 @@ test('a record comes back as it was written, with an id', (t) => {
     chain: null,
     reasons: ['a', 'b'],
   });
-  store.upsertFlow(row);
+  store.write({ rows: [row] });
   const { records, nextCursor } = store.queryPaths({ limit: 10 });
   t.is(nextCursor, null);
   t.regex(records[0]?.id ?? '', /^[0-9a-f]{24}$/);
@@ -40,28 +41,32 @@ test('a record comes back as it was written, with an id', (t) => {
 
 test('rows of the same flow, path and verdict add up and widen the time', (t) => {
   const store = openStore(newFile());
-  store.upsertFlows([
-    flowRow({
-      packets: 1,
-      bytes: 100,
-      firstSeen: '2025-01-01T00:00:05.000Z',
-      lastSeen: '2025-01-01T00:00:06.000Z',
-    }),
-    flowRow({
-      packets: 2,
-      bytes: 50,
-      firstSeen: '2025-01-01T00:00:01.000Z',
-      lastSeen: '2025-01-01T00:00:02.000Z',
-    }),
-  ]);
-  store.upsertFlow(
-    flowRow({
-      packets: 4,
-      bytes: 7,
-      firstSeen: '2025-01-01T00:00:07.000Z',
-      lastSeen: '2025-01-01T00:00:08.000Z',
-    }),
-  );
+  store.write({
+    rows: [
+      flowRow({
+        packets: 1,
+        bytes: 100,
+        firstSeen: '2025-01-01T00:00:05.000Z',
+        lastSeen: '2025-01-01T00:00:06.000Z',
+      }),
+      flowRow({
+        packets: 2,
+        bytes: 50,
+        firstSeen: '2025-01-01T00:00:01.000Z',
+        lastSeen: '2025-01-01T00:00:02.000Z',
+      }),
+    ],
+  });
+  store.write({
+    rows: [
+      flowRow({
+        packets: 4,
+        bytes: 7,
+        firstSeen: '2025-01-01T00:00:07.000Z',
+        lastSeen: '2025-01-01T00:00:08.000Z',
+      }),
+    ],
+  });
   const [record, ...others] = store.queryPaths({ limit: 10 }).records;
   t.like(record, {
     packets: 7,
@@ -86,7 +91,7 @@ const differences: [string, Partial<FlowRow>][] = [
 for (const [name, change] of differences) {
   test(`rows that differ in ${name} are two records`, (t) => {
     const store = openStore(newFile());
-    store.upsertFlows([flowRow(), flowRow(change)]);
+    store.write({ rows: [flowRow(), flowRow(change)] });
     t.is(store.queryPaths({ limit: 10 }).records.length, 2);
     store.close();
   });
@@ -114,12 +119,14 @@ const filters: [string, Partial<PathFilter>, number[]][] = [
 for (const [name, filter, expected] of filters) {
   test(`a query by ${name} finds exactly the records that fit, newest first`, (t) => {
     const store = openStore(newFile());
-    store.upsertFlows([
-      row(1, 'web', '10.1.0.1', '10.9.0.1', 'complete'),
-      row(2, 'dns', '10.1.0.255', '10.8.0.1', 'complete'),
-      row(3, 'web', '10.1.1.0', '10.8.255.255', 'skipped'),
-      row(4, null, '255.255.255.255', '10.9.255.255', 'detour'),
-    ]);
+    store.write({
+      rows: [
+        row(1, 'web', '10.1.0.1', '10.9.0.1', 'complete'),
+        row(2, 'dns', '10.1.0.255', '10.8.0.1', 'complete'),
+        row(3, 'web', '10.1.1.0', '10.8.255.255', 'skipped'),
+        row(4, null, '255.255.255.255', '10.9.255.255', 'detour'),
+      ],
+    });
     t.deepEqual(ports(store, filter), expected);
     store.close();
   });
@@ -150,9 +157,11 @@ test('pages visit each record once in the order of the whole list, also where ti
         run += 1;
         const chain = `run${run}`;
         const lastSeen = (second: number) => `2025-01-01T00:00:0${second}.000Z`;
-        store.upsertFlows(
-          seconds.map((s, n) => flowRow({ chain, verdict, lastSeen: lastSeen(s), flow: { sourcePort: n } })),
-        );
+        store.write({
+          rows: seconds.map((s, n) =>
+            flowRow({ chain, verdict, lastSeen: lastSeen(s), flow: { sourcePort: n } }),
+          ),
+        });
         const whole = ports(store, { chain, verdict });
         t.is(whole.length, seconds.length);
         const paged: typeof whole = [];
@@ -195,13 +204,13 @@ for (const cursor of badCursors) {
 test('records survive a restart and keep their id', (t) => {
   const file = newFile();
   const first = openStore(file);
-  first.upsertFlow(flowRow());
+  first.write({ rows: [flowRow()] });
   const before = first.queryPaths({ limit: 1 }).records[0];
   first.close();
   first.close();
   const second = openStore(file);
   t.is(second.movedAside, null);
-  second.upsertFlow(flowRow());
+  second.write({ rows: [flowRow()] });
   t.like(second.queryPaths({ limit: 2 }).records[0], { id: before?.id, packets: 6 });
   second.close();
   t.is(statSync(file).mode & 0o777, 0o640 & ~process.umask());
@@ -210,47 +219,76 @@ test('records survive a restart and keep their id', (t) => {
 test('a full disk refuses the whole batch, says so, and keeps what was there', (t) => {
   const file = newFile();
   const store = openStore(file, { maxBytes: 96 * 1024 });
-  store.upsertFlow(flowRow());
+  store.write({ rows: [flowRow()] });
   const batch = Array.from({ length: 2000 }, (_, n) => flowRow({ flow: { sourcePort: n } }));
-  const error = t.throws(() => store.upsertFlows(batch), { instanceOf: LsrError });
+  const error = t.throws(() => store.write({ rows: batch }), { instanceOf: LsrError });
   t.is(error?.code, 'STORE');
   t.is(error?.message, `the audit store ${file} cannot be written: the disk is full`);
   t.deepEqual(ports(store), [40000]);
-  store.upsertFlow(flowRow());
+  store.write({ rows: [flowRow()] });
   t.is(store.queryPaths({ limit: 2 }).records[0]?.packets, 6);
   store.close();
 });
 
-test('baselines change in the transaction of their rows and keep 64 bits', (t) => {
+test('rows, gaps and the mark of what was taken change together or not at all', (t) => {
   const file = newFile();
   const store = openStore(file, { maxBytes: 96 * 1024 });
-  const baseline = (id: string, packets: bigint) => ({
-    id,
-    packets,
-    bytes: 2n ** 60n + 1n,
-    firstSeen: 2n ** 62n + 3n,
-  });
-  store.upsertFlows([flowRow()], { kept: [baseline('aa', 1n), baseline('bb', 2n)], gone: [] });
-  store.upsertFlows([], { kept: [baseline('aa', 5n)], gone: ['bb', 'never'] });
+  const mark = (at: number) => ({ boot: 'b', at, lost: 3, table: 7, taken: Buffer.from('ff00aa', 'hex') });
+  const gap: Gap = {
+    cause: 'table_full',
+    since: '2025-01-01T00:00:00.000Z',
+    until: '2025-01-01T00:00:05.000Z',
+    packets: 3,
+  };
+  t.is(store.readMark(), null);
+  store.write({ rows: [flowRow()], gaps: [gap], mark: mark(1) });
   const batch = Array.from({ length: 2000 }, (_, n) => flowRow({ flow: { sourcePort: n } }));
-  t.throws(() => store.upsertFlows(batch, { kept: [], gone: ['aa'] }), { code: 'STORE' });
+  t.throws(() => store.write({ rows: batch, gaps: [gap], mark: mark(2) }), { code: 'STORE' });
   store.close();
   const again = openStore(file);
-  t.deepEqual(again.readBaselines(), [baseline('aa', 5n)]);
+  t.deepEqual(again.readMark(), mark(1));
+  t.deepEqual(again.queryGaps({ limit: 10 }), [gap]);
   t.deepEqual(again.sumTraffic(), new Map([['web', { complete: { packets: 3, bytes: flowRow().bytes } }]]));
   again.close();
+});
+
+test('a query of gaps finds those that overlap its span, newest first', (t) => {
+  const store = openStore(newFile());
+  const gap = (cause: GapCause, since: number | null, until: number): Gap => ({
+    cause,
+    since: since === null ? null : `2025-01-01T00:00:0${since}.000Z`,
+    until: `2025-01-01T00:00:0${until}.000Z`,
+    packets: null,
+  });
+  const all = [gap('store_corrupt', null, 1), gap('reboot', 2, 4), gap('unloaded', 5, 6)];
+  store.write({ gaps: all });
+  const find = (since: number, until: number) =>
+    store
+      .queryGaps({
+        since: new Date(`2025-01-01T00:00:0${since}Z`),
+        until: new Date(`2025-01-01T00:00:0${until}Z`),
+        limit: 10,
+      })
+      .map(({ cause }) => cause);
+  t.deepEqual(store.queryGaps({ limit: 10 }), all.toReversed());
+  t.deepEqual(find(0, 1), ['store_corrupt']);
+  t.deepEqual(find(3, 5), ['reboot']);
+  t.deepEqual(find(4, 9), ['unloaded', 'reboot']);
+  store.close();
 });
 
 test('packets and bytes are summed by chain and verdict over all records', (t) => {
   const store = openStore(newFile());
   const { bytes } = flowRow();
-  store.upsertFlows([
-    flowRow(),
-    flowRow({ verdict: 'detour' }),
-    flowRow({ chain: 'dns', packets: 5 }),
-    flowRow({ chain: null }),
-  ]);
-  store.upsertFlow(flowRow({ packets: 10 }));
+  store.write({
+    rows: [
+      flowRow(),
+      flowRow({ verdict: 'detour' }),
+      flowRow({ chain: 'dns', packets: 5 }),
+      flowRow({ chain: null }),
+    ],
+  });
+  store.write({ rows: [flowRow({ packets: 10 })] });
   t.deepEqual(
     store.sumTraffic(),
     new Map([
@@ -270,7 +308,7 @@ for (const [name, damage] of damages) {
   test(`a store that ${name} is moved aside and begun anew`, (t) => {
     const file = newFile();
     const old = openStore(file);
-    old.upsertFlows(Array.from({ length: 500 }, (_, n) => flowRow({ flow: { sourcePort: n } })));
+    old.write({ rows: Array.from({ length: 500 }, (_, n) => flowRow({ flow: { sourcePort: n } })) });
     old.close();
     damage(file);
     const damaged = readFileSync(file);
@@ -278,7 +316,7 @@ for (const [name, damage] of damages) {
     t.regex(store.movedAside ?? '', new RegExp(`^${file}\\.corrupt-\\d{8}T\\d{6}Z$`));
     t.deepEqual(readFileSync(store.movedAside as string), damaged);
     t.deepEqual(ports(store), []);
-    store.upsertFlow(flowRow());
+    store.write({ rows: [flowRow()] });
     store.close();
     const again = openStore(file);
     t.is(again.movedAside, null);
@@ -298,7 +336,7 @@ const refusals: [string, (file: string) => string, RegExp][] = [
   ['is a directory', makeFolder, /cannot be written: it is not a regular file/],
   ['lies where nothing can be written', () => '/proc/lsr-agent/a.db', /cannot be written: ENOENT/],
   ['belongs to another program', makeForeign, /is a database of another program; name another file/],
-  ['was written by a newer lsr-agent', makeNewer, /has schema version 99, this lsr-agent knows up to 2/],
+  ['was written by a newer lsr-agent', makeNewer, /has schema version 99, this lsr-agent knows up to 3/],
 ];
 for (const [name, prepare, message] of refusals) {
   test(`a store that ${name} is refused and left as it is`, (t) => {
@@ -318,12 +356,12 @@ for (const [name, prepare, message] of refusals) {
 test('a store of schema version 1 is brought up to date, with all that is in it', (t) => {
   const file = newFile();
   const store = openStore(file);
-  store.upsertFlows([flowRow(), flowRow({ verdict: 'detour' })]);
+  store.write({ rows: [flowRow(), flowRow({ verdict: 'detour' })] });
   const sums = store.sumTraffic();
   const page = store.queryPaths({ limit: 10 });
   store.close();
   const database = new Database(file);
-  database.exec(`DROP TABLE total; PRAGMA user_version = 1;
+  database.exec(`DROP TABLE total; DROP TABLE mark; DROP TABLE gap; CREATE TABLE baseline (id TEXT); PRAGMA user_version = 1;
     CREATE TABLE chain_total (chain TEXT PRIMARY KEY NOT NULL, packets INTEGER NOT NULL) WITHOUT ROWID;`);
   database.close();
   const again = openStore(file);
