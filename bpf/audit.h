@@ -5,6 +5,8 @@
 
 #include "classify.h"
 #include "traffic.h"
+#include <linux/if_ether.h>
+#include <stddef.h>
 
 /* Wakes the agent; it also looks by itself every few seconds. */
 static __always_inline void announce_flow(struct __sk_buff *skb, struct lsr_packet *packet,
@@ -58,6 +60,8 @@ static __always_inline void record_flow(struct __sk_buff *skb, struct lsr_packet
 	fresh->hop = packet->destination;
 	if (length >= 4 && length <= LSR_OPTIONS_MAX)
 		load_bytes(skb, LSR_BASE_HEADER, fresh->options, length);
+	bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), fresh->from,
+			   sizeof(fresh->from));
 	if (bpf_map_update_elem(table, key, fresh, BPF_NOEXIST)) {
 		flow = bpf_map_lookup_elem(table, key); /* another CPU was first */
 		if (!flow) {

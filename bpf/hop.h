@@ -104,6 +104,20 @@ static __always_inline void read_record_route(struct __sk_buff *skb,
 	key->recorded = bytes / sizeof(*key->record);
 }
 
+/* Whether Record Route names anybody but the hops of the path. */
+static __always_inline bool is_detour(const struct lsr_flow_key *flow)
+{
+	struct lsr_recorder recorder = {.path = flow->path};
+
+#pragma clang loop unroll(full)
+	for (__u32 i = 0; i < LSR_RECORD_MAX; i++) {
+		recorder.address = flow->record[i];
+		if (i < flow->recorded && !bpf_map_lookup_elem(&recorders, &recorder))
+			return true;
+	}
+	return false;
+}
+
 /* Writes an address into the next free Record Route slot. */
 static __always_inline enum lsr_reason write_record(struct __sk_buff *skb,
 						    struct lsr_packet *packet,
@@ -227,6 +241,11 @@ LSR_STEP int end_chain(struct __sk_buff *skb, struct lsr_packet *packet,
 	flow.chain = allowed->chain;
 	flow.generation = allowed->generation;
 	read_record_route(skb, options, &flow);
+	if (allowed->complete && is_detour(&flow)) {
+		flow.reason = LSR_DROP_DETOUR;
+		record_deviation(skb, packet, &flow);
+		return LSR_DROP_DETOUR;
+	}
 	record_end(skb, packet, &flow);
 	reason = strip_options(skb, packet, destination);
 	if (reason)
@@ -237,7 +256,7 @@ LSR_STEP int end_chain(struct __sk_buff *skb, struct lsr_packet *packet,
 	return LSR_ENDED;
 }
 
-/* Drops a source route that is not as predicted; `reason` 0 asks for an explanation. */
+/* Records a source route that is not as predicted; `reason` 0 asks for an explanation. */
 LSR_STEP int deviate(struct __sk_buff *skb, struct lsr_packet *packet,
 		     const struct lsr_route *route, __u32 path, __u32 reason)
 {
@@ -291,6 +310,7 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 	struct lsr_route route = {};
 	const struct lsr_hop *hop;
 	enum lsr_reason reason;
+	bool elsewhere;
 
 	if (!packet || !options || !read_hop_key(skb, 0, options, &route))
 		return LSR_DROP_SHORT;
@@ -304,7 +324,9 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 			       hop ? LSR_DROP_POSITION : 0);
 	}
 	packet->path = hop->path;
-	if (packet->previous && hop->previous && !came_from(skb, packet->previous, hop->previous))
+	elsewhere = packet->previous && hop->previous &&
+		    !came_from(skb, packet->previous, hop->previous);
+	if (elsewhere && !hop->reported)
 		return deviate(skb, packet, &route, hop->path, LSR_DROP_PREVIOUS_HOP);
 	if (hop->binding) {
 		reason = verify_tag(skb, packet, LSR_BASE_HEADER, hop, route.final);
@@ -312,6 +334,10 @@ LSR_STEP int visit_hop(struct __sk_buff *skb, struct lsr_packet *packet,
 			return deviate(skb, packet, &route, hop->path, reason);
 		if (hop->once && is_repeated(skb, packet))
 			return LSR_DROP_REPLAY;
+	}
+	if (elsewhere) {
+		note(packet, LSR_NOTE_REPORTED);
+		deviate(skb, packet, &route, hop->path, LSR_NOTE_REPORTED);
 	}
 	if (hop->next == packet->source || route.final == packet->source)
 		return LSR_DROP_REFLECT;

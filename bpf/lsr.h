@@ -77,6 +77,7 @@ enum lsr_reason {
 	LSR_NOTE_TRAFFIC_LOST, /* not counted by path: the table is full */
 	LSR_NOTE_COPIED,       /* a copy went to a tap */
 	LSR_NOTE_COPY_FAILED,  /* it should have; the packet itself went on */
+	LSR_NOTE_REPORTED,     /* from elsewhere than the hop before; its chain lets it go on */
 	LSR_NOTE_SEGMENT,      /* one segment of its chain ended here, and the next began */
 
 	/* outcomes */
@@ -133,6 +134,7 @@ enum lsr_reason {
 	LSR_DROP_ICMP_QUOTE,
 	LSR_DROP_REFLECT,
 	LSR_DROP_DESTINATION,
+	LSR_DROP_DETOUR,
 	LSR_DROP_TTL,
 	LSR_DROP_NO_CHAIN,
 	LSR_DROP_UNAVAILABLE,
@@ -375,7 +377,8 @@ struct lsr_hop {
 	__u32 function;   /* of the hop, in `functions`; 0 where it only forwards */
 	__u8 binding;     /* enum lsr_binding */
 	__u8 once;        /* the same packet twice is once too often */
-	__u8 unused[2];
+	__u8 reported; /* what comes from elsewhere than the hop before goes on, and is recorded */
+	__u8 unused;
 };
 
 /* How a service function gets a packet (RFC 7665 §4.2). */
@@ -444,7 +447,14 @@ struct lsr_destination_key {
 struct lsr_destination {
 	__u32 chain;
 	__u32 generation;
-	__u32 onward; /* the chain that is its next segment, and begins here; 0 for none */
+	__u32 onward;   /* the chain that is its next segment, and begins here; 0 for none */
+	__u32 complete; /* 1: dropped when Record Route names another than `recorders` of the path */
+};
+
+/* `recorders`: path and an address that one of its hops may write into Record Route -> 1. */
+struct lsr_recorder {
+	__u32 path;
+	__be32 address;
 };
 
 /* `recording`: which of the two tables of a kind is written now. */
@@ -477,7 +487,8 @@ struct lsr_flow {
 	__u64 last_seen;
 	__be32 hop;                    /* the destination address that the packet arrived with */
 	__u8 options[LSR_OPTIONS_MAX]; /* the options of the first packet */
-	__u32 unused;
+	__u8 from[6];                  /* source of its frame */
+	__u8 unused[6];
 };
 
 /* `allowance`, per CPU: token buckets. */

@@ -126,6 +126,14 @@ struct {
 	__type(value, struct lsr_destination);
 } destinations SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct lsr_recorder);
+	__type(value, __u32);
+} recorders SEC(".maps");
+
 /* Hash of a flow that began while a node of its chain was drained -> 1. Empty at all other times. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -3,7 +3,7 @@ import { type Address, formatAddress } from './address.js';
 import { type Clock, readBoot, readClock, toWallTime } from './clock.js';
 import { decode, type Struct } from './codec.js';
 import type { Gap } from './gap.js';
-import { judgeFlow, readVisited } from './judge.js';
+import { judgeFlow, readVisited, resolveNode } from './judge.js';
 import { enums, structs } from './layout.js';
 import type { Mesh } from './mesh.js';
 import type { BpfMap } from './native.js';
@@ -25,9 +25,13 @@ interface Parts {
   store: Store;
   /** The newest first. */
   listIntents: () => readonly Intent[];
+  listNeighbours: () => Promise<Neighbours>;
   /** Packets whose flow found no room in its table, since the tables were made. */
   readLost: () => number;
 }
+
+/** MAC address -> IPv4 address. */
+type Neighbours = ReadonlyMap<string, Address>;
 
 /** Entries a transaction: a few milliseconds in which nothing else is answered. */
 const chunkEntries = 256;
@@ -108,26 +112,28 @@ export class Audit {
   }
 
   async #carryAll(): Promise<void> {
-    for (const name of ['flows', 'deviations'] as const) {
-      const turns = this.#turns[name];
-      // What is left of a round that failed.
-      let held = await this.#empty(turns.resting);
-      if (turns.hasNews) {
-        turns.swap();
-        held += await this.#empty(turns.resting);
-      }
-      this.#held[name] = held;
-    }
+    this.#held.flows = await this.#carryTurns(this.#turns.flows, new Map());
+    const { deviations } = this.#turns;
+    const isCalm = !deviations.hasNews && deviations.resting.some(1).count === 0;
+    const neighbours = isCalm ? new Map() : await this.#parts.listNeighbours();
+    this.#held.deviations = isCalm ? 0 : await this.#carryTurns(deviations, neighbours);
     this.#noteLost();
   }
 
-  async #empty(table: BpfMap): Promise<number> {
-    const clock = readClock();
-    const judge = rememberVerdicts(this.#parts.listIntents());
+  async #carryTurns(turns: Turns, neighbours: Neighbours): Promise<number> {
+    const left = await this.#empty(turns.resting, neighbours); // by a round that failed
+    if (!turns.hasNews) return left;
+    turns.swap();
+    return left + (await this.#empty(turns.resting, neighbours));
+  }
+
+  async #empty(table: BpfMap, neighbours: Neighbours): Promise<number> {
+    const intents = this.#parts.listIntents();
+    const judging = { clock: readClock(), judge: rememberVerdicts(intents), intents, neighbours };
     for (let held = 0; ; ) {
       const { keys, values, count } = table.some(chunkEntries);
       if (count === 0) return held;
-      const rows = Array.from({ length: count }, (_, i) => makeRow(keys, values, i, judge, clock));
+      const rows = Array.from({ length: count }, (_, i) => makeRow(keys, values, i, judging));
       this.#mark = { ...this.#mark, table: table.info.id, taken: listTaken(keys, values, count) };
       this.#parts.store.write({ rows, mark: this.#mark });
       table.deleteBatch(keys);
@@ -182,7 +188,14 @@ function rememberVerdicts(intents: readonly Intent[]): Judge {
   };
 }
 
-function makeRow(keys: Buffer, values: Buffer, i: number, judge: Judge, clock: Clock): FlowRow {
+interface Judging {
+  clock: Clock;
+  judge: Judge;
+  intents: readonly Intent[];
+  neighbours: Neighbours;
+}
+
+function makeRow(keys: Buffer, values: Buffer, i: number, { clock, judge, ...known }: Judging): FlowRow {
   const key = decode('lsr_flow_key', keys, i * structs.lsr_flow_key.size);
   const flow: Struct<'lsr_flow'> = decode('lsr_flow', values, i * structs.lsr_flow.size);
   const record = key.record.slice(0, key.recorded);
@@ -203,5 +216,12 @@ function makeRow(keys: Buffer, values: Buffer, i: number, judge: Judge, clock: C
     bytes: Number(flow.bytes),
     firstSeen: toWallTime(clock, flow.firstSeen),
     lastSeen: toWallTime(clock, flow.lastSeen),
+    arrivedFrom: reason === enums.lsr_reason.LSR_ENDED ? null : findSender(flow.from, known),
   };
+}
+
+function findSender(from: Uint8Array, { intents, neighbours }: Pick<Judging, 'intents' | 'neighbours'>) {
+  const mac = [...from].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+  const address = neighbours.get(mac);
+  return { node: address === undefined ? null : resolveNode(intents, address).node, mac };
 }

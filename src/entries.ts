@@ -18,6 +18,7 @@ export const tableNames = [
   'addresses',
   'paths',
   'destinations',
+  'recorders',
   'functions',
   'cgroups',
   'hops',
@@ -81,6 +82,12 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
   const endsHere = ({ hops }: RenderedPath): boolean => hops.at(-1)?.node === host.node;
   const rules = renderRules(local, new Map(chains.map((chain) => [chain.name, chain.id])), version.set);
   const edges = findEdges(mesh, rendered.chains);
+  const endings = rendered.chains.flatMap((chain) =>
+    pathsOf(chain)
+      .filter(endsHere)
+      .map((path) => ({ chain, path })),
+  );
+  const reported = findReported(rendered.chains);
   const begun = new Set(chains.flatMap(({ ways }) => ways.flatMap(({ slots }) => slots)));
 
   return {
@@ -91,18 +98,21 @@ export function makeEntries(mesh: Mesh, rendered: Rendered, host: Host, version:
       addresses: addressTable(mesh, host),
       paths: makeTable([...begun].map((path) => pathEntry(path, host.mtu))),
       destinations: makeTable(
-        rendered.chains.flatMap((chain) =>
-          pathsOf(chain)
-            .filter(endsHere)
-            .flatMap((path) =>
-              chain.destinations.map((prefix) => destinationEntry(chain, path, prefix, version.generation)),
-            ),
+        endings.flatMap(({ chain, path }) =>
+          chain.destinations.map((prefix) => destinationEntry(chain, path, prefix, version.generation)),
         ),
+      ),
+      recorders: makeTable(
+        endings
+          .filter(({ chain }) => chain.onDeviation === 'drop')
+          .flatMap(({ path }) => recorderEntries(mesh, path)),
       ),
       functions: functionTable(rendered.mesh, host),
       cgroups: cgroupTable(host.cgroups, version.set),
       hops: makeTable(
-        visited.flatMap((path) => hopEntries(path, edges.get(path.id) ?? 0, version.generation)),
+        visited.flatMap((path) =>
+          hopEntries(path, edges.get(path.id) ?? 0, reported.has(path.id), version.generation),
+        ),
       ),
       ...makeChoices(chains, host.available, version),
       rules: rules.rules,
@@ -234,8 +244,26 @@ function destinationEntry(
       chain: chain.id,
       generation,
       onward: chain.onward && chain.next !== null ? hashText(chain.next) : 0,
+      complete: chain.onDeviation === 'drop' ? 1 : 0,
     }),
   ];
+}
+
+/** All addresses of the path's hops: which of them a hop writes depends on the interface that packets leave by. */
+function recorderEntries(mesh: Mesh, path: RenderedPath): Entry[] {
+  return path.hops.flatMap(({ node, address: named }) => {
+    const others = (mesh.nodes[node]?.addresses ?? []).flatMap((text) => parseAddress(text) ?? []);
+    return [named, ...others].map(
+      (address): Entry => [encode('lsr_recorder', { path: path.id, address }), encodeIndex(1)],
+    );
+  });
+}
+
+/** Paths of which every chain says `onDeviation: report`. */
+function findReported(chains: readonly RenderedChain[]): Set<number> {
+  const idsOf = (taken: readonly RenderedChain[]) => taken.flatMap(pathsOf).map(({ id }) => id);
+  const strict = new Set(idsOf(chains.filter((chain) => chain.onDeviation !== 'report')));
+  return new Set(idsOf(chains).filter((id) => !strict.has(id)));
 }
 
 /** Path -> the node where all chains that take it begin, as far as it is only one. */
@@ -249,7 +277,7 @@ function findEdges(mesh: Mesh, chains: readonly RenderedChain[]): Map<number, Ad
 }
 
 /** All positions of a path: a packet that is right at another hop is told from one that is nowhere right. */
-function hopEntries(path: RenderedPath, edge: Address, generation: number): Entry[] {
+function hopEntries(path: RenderedPath, edge: Address, reported: boolean, generation: number): Entry[] {
   return path.hops.flatMap((hop, index) => {
     const value = encode('lsr_hop', {
       next: path.hops[index + 1]?.address ?? 0,
@@ -259,6 +287,7 @@ function hopEntries(path: RenderedPath, edge: Address, generation: number): Entr
       function: functionNumber(hop.function),
       binding: bindings[path.binding],
       once: path.once ? 1 : 0,
+      reported: reported ? 1 : 0,
     });
     return hopKeys(path, index + 1).map((key): Entry => [key, value]);
   });

@@ -1,4 +1,5 @@
-import type { PathRecord } from './record.js';
+import { explainRecord } from './explanation.js';
+import type { FlowRow, PathRecord } from './record.js';
 import { verdicts } from './verdict.js';
 
 /**
@@ -44,9 +45,8 @@ function joinRecords(parts: readonly PathRecord[]): PathRecord {
   const last = parts.at(-1) as PathRecord;
   const rank = ({ verdict }: PathRecord): number => verdicts.indexOf(verdict);
   const times = (key: 'firstSeen' | 'lastSeen'): string[] => parts.map((part) => part[key]).sort();
-  return {
+  const joined: FlowRow = {
     ...last,
-    id: parts.map(({ id }) => id).join('+'),
     chain: parseSegment(last.chain ?? '').of,
     expected: parts.flatMap(({ expected }) => expected),
     recorded: parts.flatMap(({ recorded }) => recorded),
@@ -57,4 +57,5 @@ function joinRecords(parts: readonly PathRecord[]): PathRecord {
     lastSeen: times('lastSeen').at(-1) ?? last.lastSeen,
     integrity: parts.every(({ integrity }) => integrity === 'verified') ? 'verified' : 'none',
   };
+  return { ...joined, id: parts.map(({ id }) => id).join('+'), explanation: explainRecord(joined) };
 }

@@ -31,14 +31,7 @@ export interface Judgement {
   integrity: Integrity;
 }
 
-/**
- * Compares the way a flow went with the way it was meant to go.
- *   complete   all hops of the path, in order, and Record Route names no one else
- *   detour     all hops, but Record Route names an address of none of them
- *   skipped    a path of the mesh that arrived at another hop than its turn, or one without a service that was away
- *   truncated  a source route used up before the last hop stripped it
- *   forged     a source route that is no path of the mesh
- */
+/** Compares the way a flow went with the way it was meant to go. docs/audit.md defines the verdicts. */
 export function judgeFlow(intents: readonly Intent[], evidence: Evidence): Judgement {
   const taken = intents
     .flatMap(({ rendered }) => rendered.chains)
@@ -47,7 +40,7 @@ export function judgeFlow(intents: readonly Intent[], evidence: Evidence): Judge
   const { chain, path } = taken.find(({ chain }) => chain.id === evidence.chain) ?? taken[0] ?? {};
   const way = chain?.ways.find(({ slots }) => slots.some(({ id }) => id === path?.id));
   const ended = evidence.reason === enums.lsr_reason.LSR_ENDED;
-  const recorded = [...evidence.visited, evidence.hop].map((address) => resolve(intents, address));
+  const recorded = [...evidence.visited, evidence.hop].map((address) => resolveNode(intents, address));
   return {
     chain: chain?.name ?? null,
     expected: (path?.hops ?? []).map(({ node, address }) => ({
@@ -80,8 +73,16 @@ function decide(
         reasons: [...told, ...strangers.map((address) => `record_route:${formatAddress(address)}`)],
       };
     }
+    case enums.lsr_reason.LSR_DROP_DETOUR: {
+      const strangers = findStrangers(intents, path, evidence.record);
+      const told = strangers.map((address) => `record_route:${formatAddress(address)}`);
+      return { verdict: 'detour', reasons: [name, ...told] };
+    }
     case enums.lsr_reason.LSR_DROP_POSITION:
+    case enums.lsr_reason.LSR_DROP_PREVIOUS_HOP:
       return { verdict: 'skipped', reasons: [name] };
+    case enums.lsr_reason.LSR_NOTE_REPORTED:
+      return { verdict: 'skipped', reasons: ['previous_hop', name] };
     case enums.lsr_reason.LSR_DROP_EXHAUSTED:
       return { verdict: 'truncated', reasons: [name] };
     default:
@@ -96,10 +97,10 @@ function findStrangers(
   record: readonly Address[],
 ): Address[] {
   const nodes = new Set((path?.hops ?? []).map(({ node }) => node));
-  return record.filter((address) => !nodes.has(resolve(intents, address).node ?? ''));
+  return record.filter((address) => !nodes.has(resolveNode(intents, address).node ?? ''));
 }
 
-function resolve(intents: readonly Intent[], address: Address): RouteEntry {
+export function resolveNode(intents: readonly Intent[], address: Address): RouteEntry {
   for (const { mesh } of intents) {
     for (const [node, { address: own, addresses = [] }] of Object.entries(mesh.nodes)) {
       if ([own, ...addresses].some((text) => parseAddress(text) === address)) {

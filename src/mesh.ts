@@ -205,12 +205,18 @@ const Chain = Type.Object(
       ),
     ),
     security: Type.Optional(
-      Type.Boolean({ description: 'true: onMissing is drop, where it is not written' }),
+      Type.Boolean({ description: 'true: onMissing and onDeviation are drop, where they are not written' }),
     ),
     onMissing: Type.Optional(
       words(
         ['drop', 'bypass'],
         'drop: packets of the chain’s rules never leave a host of these rules un-chained, also without programs or tables; default bypass',
+      ),
+    ),
+    onDeviation: Type.Optional(
+      words(
+        ['drop', 'report'],
+        'what becomes of packets that Record Route, or where they came in from, shows on another way; default drop with security, else a detour is reported and the other dropped',
       ),
     ),
     return: Type.Optional(
@@ -292,6 +298,14 @@ export function onMissing({
   onMissing = security ? 'drop' : 'bypass',
 }: MeshChain): 'drop' | 'bypass' {
   return onMissing;
+}
+
+/** What becomes of packets that took another way; null: a detour is reported, what comes from a wrong place dropped. */
+export function onDeviation({
+  security = false,
+  onDeviation,
+}: Pick<MeshChain, 'security' | 'onDeviation'>): 'drop' | 'report' | null {
+  return onDeviation ?? (security ? 'drop' : null);
 }
 
 /** What a chain does about integrity, by its own word or the mesh's. */

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { formatAddress, parseAddress } from './address.js';
 import { LsrError } from './errors.js';
+import { explainRecord } from './explanation.js';
 import type { FlowRow, Integrity, PathRecord, Verdict } from './record.js';
 
 /** The columns of table `path`, in the order of toColumns. */
@@ -23,6 +24,7 @@ export const columns = [
   'first_seen',
   'last_seen',
   'integrity',
+  'arrived_from',
 ] as const;
 
 export interface PathColumns {
@@ -44,6 +46,7 @@ export interface PathColumns {
   first_seen: number;
   last_seen: number;
   integrity: Integrity;
+  arrived_from: string | null;
 }
 
 /** A row as the upsert binds it. Its id is made of all that tells one record from another. */
@@ -83,6 +86,7 @@ export function toColumns(row: FlowRow): (string | number | null)[] {
     Date.parse(row.firstSeen),
     Date.parse(row.lastSeen),
     row.integrity,
+    row.arrivedFrom && JSON.stringify(row.arrivedFrom),
   ];
 }
 
@@ -99,8 +103,7 @@ function toAddress(text: string): number {
 }
 
 export function toRecord(row: PathColumns): PathRecord {
-  return {
-    id: row.id,
+  const flow: FlowRow = {
     chain: row.chain,
     generation: row.generation,
     flow: {
@@ -120,5 +123,7 @@ export function toRecord(row: PathColumns): PathRecord {
     firstSeen: new Date(row.first_seen).toISOString(),
     lastSeen: new Date(row.last_seen).toISOString(),
     integrity: row.integrity,
+    arrivedFrom: row.arrived_from === null ? null : JSON.parse(row.arrived_from),
   };
+  return { id: row.id, ...flow, explanation: explainRecord(flow) };
 }

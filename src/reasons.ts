@@ -98,6 +98,11 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
       'a tap did not get its copy, and the packet went on: its interface is away, down, or no `tap` in agent.yaml',
     advice: '`lsr-agent status` shows the interfaces of this host; compare with `device` of the service',
   },
+  reported: {
+    meaning:
+      'a packet came in from elsewhere than the hop before, and went on, as its chain says `onDeviation: report`',
+    advice: '`lsr-agent paths --verdict skipped` tells of which flows, and from where',
+  },
   segment: {
     meaning: 'one segment of a long chain ended here, and the next began',
     advice: '',
@@ -256,6 +261,12 @@ export const explanations: Record<DropReason | NoteReason, Explanation> = {
   destination: {
     meaning: 'the final destination is not one that the rules of this chain allow',
     advice: 'compare the mesh documents of the hosts; if they agree, it is forged',
+  },
+  detour: {
+    meaning:
+      'Record Route names an address of none of the chain’s hops, and the chain says `onDeviation: drop`',
+    advice:
+      'a router on the way wrote itself: `lsr-agent paths --verdict detour` names it. If it belongs to a node, list it in the node’s `addresses`',
   },
   ttl: { meaning: 'the time to live ran out', advice: 'a routing loop, or traceroute through a chain' },
   unavailable: {

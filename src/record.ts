@@ -48,6 +48,16 @@ export const PathRecordSchema = Type.Object(
     bytes: Count,
     firstSeen: Time,
     lastSeen: Time,
+    arrivedFrom: nullable(
+      Type.Object(
+        { node: nullable(Type.String()), mac: Type.String() },
+        {
+          additionalProperties: false,
+          description: 'of records that a hop made of what is not as it should be',
+        },
+      ),
+    ),
+    explanation: Type.String({ description: 'the verdict in one sentence' }),
     integrity: Type.Unsafe<Integrity>({
       type: 'string',
       enum: ['none', 'verified'],
@@ -61,7 +71,7 @@ export const PathRecordSchema = Type.Object(
 export type PathRecord = Static<typeof PathRecordSchema>;
 
 /** What the daemon hands to the store: packets and bytes are those seen since it last did so. */
-export type FlowRow = Omit<PathRecord, 'id'>;
+export type FlowRow = Omit<PathRecord, 'id' | 'explanation'>;
 
 export const PathsPageSchema = Type.Object(
   {

@@ -3,7 +3,7 @@ import { type Derivation, deriveMesh } from './derive.js';
 import { LsrError } from './errors.js';
 import { enums } from './layout.js';
 import { readRulePrefix } from './match.js';
-import { lookUp, type Mesh, type MeshChain, type MeshRule, readIntegrity } from './mesh.js';
+import { lookUp, type Mesh, type MeshChain, type MeshRule, onDeviation, readIntegrity } from './mesh.js';
 import { type Binding, describePath, hashText, type RenderedPath, renderPath, resolveHop } from './path.js';
 import { type Absence, listWays } from './ways.js';
 
@@ -21,6 +21,8 @@ export interface RenderedChain extends Derivation {
   untagged: RenderedPath[];
   /** What becomes of fragments that its rules match. */
   fragments: 'chain' | 'drop';
+  /** What becomes of packets that took another way; null: see onDeviation() in mesh.ts. */
+  onDeviation: 'drop' | 'report' | null;
   /** The destinations of its rules, each once. */
   destinations: Prefix[];
 }
@@ -69,6 +71,7 @@ export function renderMesh(document: Mesh): Rendered {
       ways,
       untagged: mode === 'verify' ? listPaths(render('none')) : [],
       fragments,
+      onDeviation: onDeviation(chain),
       destinations: listDestinations(derivation.takenBy),
     };
   });

@@ -23,6 +23,7 @@ import { describeError, type Loaded, lastGoodFile, saveDocument } from './mesh-s
 import { MeshTables } from './mesh-tables.js';
 import { writeMetrics } from './metrics.js';
 import { loadNative, type RingBuffer } from './native.js';
+import { listNeighbours } from './neighbours.js';
 import type { PortChange } from './port-plan.js';
 import type { Ports } from './ports.js';
 import { renderMesh } from './render.js';
@@ -87,6 +88,7 @@ export class RunningAgent implements Agent {
       maps,
       store: parts.store,
       listIntents: () => this.#tables.intents,
+      listNeighbours,
       readLost: () => sumNote(readCounters(maps), 'flow_lost'),
     });
   }

@@ -54,7 +54,8 @@ const migrations = [
    INSERT INTO total
      SELECT chain, verdict, sum(packets), sum(bytes) FROM path WHERE chain IS NOT NULL GROUP BY chain, verdict;
    DROP TABLE chain_total;`,
-  `DROP TABLE baseline;
+  `ALTER TABLE path ADD COLUMN arrived_from TEXT;
+   DROP TABLE baseline;
    CREATE TABLE mark (
      id INTEGER PRIMARY KEY CHECK (id = 1),
      boot TEXT NOT NULL,

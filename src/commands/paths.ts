@@ -104,7 +104,17 @@ function formatPaths({ records, gaps, nextCursor }: PathsPage, formats: FlowForm
     ].join('\n');
   const table = formatRecords(records, formats);
   const older = nextCursor === null ? [] : [`and older ones: --limit ${records.length * 10} shows more`];
-  return [table, ...older, ...missing].join('\n');
+  return [table, ...older, ...explainDeviations(records), ...missing].join('\n');
+}
+
+/** A line for each sentence, with the number of records that it is about. */
+function explainDeviations(records: readonly PathRecord[]): string[] {
+  const sentences = new Map<string, number>();
+  for (const { verdict, explanation } of records.filter(({ verdict }) => verdict !== 'complete')) {
+    const sentence = `${verdict}: ${explanation}`;
+    sentences.set(sentence, (sentences.get(sentence) ?? 0) + 1);
+  }
+  return [...sentences].map(([sentence, count]) => (count > 1 ? `${sentence} (${count} records)` : sentence));
 }
 
 const causes: Record<GapCause, string> = {

@@ -54,6 +54,9 @@ test.after.always(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
+/** Of tests/helpers/packet.ts. */
+const senderMac = '02:00:00:00:00:99';
+
 const frameOf = (packet: Partial<Ipv4>): Buffer =>
   ethernet(
     macOf('mesh0'),
@@ -74,6 +77,7 @@ function makeAudit(store: Store, at: Testbed = bed, maps: AuditMaps = at.datapat
     maps,
     store,
     listIntents: () => (mesh ? [{ mesh, rendered }] : []),
+    listNeighbours: async () => new Map([[senderMac, parseAddress('10.0.0.1') ?? 0]]),
     readLost: () => sumNote(readCounters(at.datapath.maps), 'flow_lost'),
   });
 }

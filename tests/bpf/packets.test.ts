@@ -52,7 +52,7 @@ import {
 const nodes = {
   edge: { address: '10.0.0.1' },
   fw: { address: '10.0.0.2' },
-  ids: { address: '10.0.0.3' },
+  ids: { address: '10.0.0.3', addresses: ['10.66.0.3'] },
   gw: { address: '10.0.0.4' },
   far: { address: '10.0.7.7' },
   lost: { address: '10.77.0.1' },
@@ -85,6 +85,8 @@ const mesh: Mesh = {
     throughFar: { hops: ['fw', 'far'], mode: 'strict' },
     throughAside: { hops: ['fw', 'aside'] },
     fromAside: { hops: ['aside', 'fw', 'ids'] },
+    reportAside: { hops: ['aside', 'fw', 'ids'], record: 2, onDeviation: 'report' },
+    inWhole: { hops: ['ids', 'fw'], record: 4, onDeviation: 'drop' },
     in: { hops: ['edge', 'ids', 'fw'], record: 2 },
     inRecorded: { hops: ['fw'], record: 7 },
     everywhere: { hops: ['edge', 'fw'], record: 3 },
@@ -119,14 +121,21 @@ const mesh: Mesh = {
     { name: 'ends', at: ['edge'], match: { destination: '10.9.0.0/24' }, chain: 'endsHere' },
     { name: 'begins', at: ['fw'], match: { destination: '10.6.0.0/24' }, chain: 'beginsHere' },
     { name: 'recorded', at: ['edge'], match: { destination: '10.9.0.0/24' }, chain: 'inRecorded' },
-    ...['through', 'throughLost', 'throughFar', 'throughAside', 'fromAside', 'in'].map(
-      (chain): Mesh['rules'][number] => ({
-        name: chain,
-        at: ['edge'],
-        match: { destination: '10.9.0.0/24' },
-        chain,
-      }),
-    ),
+    ...[
+      'through',
+      'throughLost',
+      'throughFar',
+      'throughAside',
+      'fromAside',
+      'reportAside',
+      'inWhole',
+      'in',
+    ].map((chain): Mesh['rules'][number] => ({
+      name: chain,
+      at: ['edge'],
+      match: { destination: '10.9.0.0/24' },
+      chain,
+    })),
   ].map((entry, index) => ({ ...entry, priority: index + 1 })),
 };
 
@@ -524,6 +533,14 @@ const outcomes: Row[] = [
     packet: chained('through', 2),
     counted: 'advanced',
     output: chained('through', 3, { ttl: 63 }),
+  },
+  {
+    title: 'a packet from elsewhere than the hop before goes on where its chain says `onDeviation: report`',
+    port: 'mesh0',
+    packet: chained('reportAside', 2),
+    counted: 'advanced',
+    notes: ['reported'],
+    output: chained('reportAside', 3, { ttl: 63 }),
   },
   {
     title: 'a full Record Route is not written, and the packet advances',
@@ -1234,6 +1251,30 @@ for (const slots of [0, 1, 2, 6, 7]) {
     t.deepEqual(key.record.slice(0, key.recorded).map(formatAddress), recorded);
     t.true(key.record.slice(key.recorded).every((address) => address === 0));
   });
+}
+
+const detours: [recorded: string[], counted: string][] = [
+  [[], 'ended'],
+  [['10.0.0.3', '10.0.0.2'], 'ended'],
+  [['10.66.0.3'], 'ended'],
+  [['10.66.6.6'], 'detour'],
+  [['10.0.0.3', '10.66.6.6'], 'detour'],
+  [['10.0.0.3', '10.0.0.2', '10.66.0.3', '10.0.0.4'], 'detour'],
+];
+for (const [recorded, counted] of detours) {
+  test.serial(
+    `with \`onDeviation: drop\` a record of ${recorded.join(', ') || 'nobody'} is: ${counted}`,
+    (t) => {
+      const { deviations_even: deviations } = bed.datapath.maps;
+      deviations.deleteBatch(deviations.entries().keys);
+      const route = sourceRoute(['10.0.0.3', server], { pointer: 8 });
+      const packet = { ...chained('inWhole', 2), options: options(route, recordRoute(4, recorded)) };
+      const run = runRow({ title: '', port: 'mesh0', packet, counted: '' });
+      t.deepEqual(run.counted, { received: 1, [counted]: 1 });
+      t.is(deviations.entries().count, counted === 'detour' ? 1 : 0);
+      if (counted === 'detour') covered.add('detour');
+    },
+  );
 }
 
 test.serial('where its neighbour is known, a hop takes packets from its MAC address only', (t) => {

@@ -73,6 +73,7 @@ export function flowRow(
     firstSeen: '2025-01-31T12:00:00.000Z',
     lastSeen: '2025-01-31T12:00:01.000Z',
     integrity: 'none',
+    arrivedFrom: null,
     ...changes,
     flow: {
       source: '10.1.0.10',

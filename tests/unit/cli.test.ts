@@ -35,7 +35,8 @@ test.before(async () => {
       flowRow({
         flow: { sourcePort: null, destinationPort: null, protocol: 1 },
         verdict: 'detour',
-        reasons: ['hop-replaced'],
+        reasons: ['record_route:192.0.2.7'],
+        recordRoute: ['10.0.0.2', '192.0.2.7'],
         recorded: [
           { node: 'fw', address: '10.0.0.2' },
           { node: null, address: '192.0.2.7' },
@@ -280,10 +281,13 @@ test('paths prints one line a record, names before addresses', async (t) => {
         '2025-01-31T12:00:02.000Z',
         'icmp 10.1.0.10 → 10.9.0.10',
         'web',
-        'detour (hop-replaced)',
+        'detour (record_route:192.0.2.7)',
         'fw → 192.0.2.7',
         '3',
         '300',
+      ],
+      [
+        'detour: 192.0.2.7 stands in Record Route (10.0.0.2, 192.0.2.7), and is no address of a hop of chain web',
       ],
     ],
   );

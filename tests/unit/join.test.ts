@@ -1,13 +1,13 @@
 import test from 'ava';
+import { explainRecord } from '../../src/explanation.js';
 import { joinSegments } from '../../src/join.js';
-import type { PathRecord } from '../../src/record.js';
+import type { FlowRow, PathRecord } from '../../src/record.js';
 
 const chains = ['web', 'there', 'there/2', 'there/3', 'there/return', 'there/return/2'];
 
 const record = (chain: string, nodes: string[], changes: Partial<PathRecord> = {}): PathRecord => {
   const route = nodes.map((node) => ({ node, address: '10.0.0.1' }));
-  return {
-    id: `id-${chain}`,
+  const row: FlowRow = {
     chain,
     generation: 1,
     flow: {
@@ -27,8 +27,10 @@ const record = (chain: string, nodes: string[], changes: Partial<PathRecord> = {
     firstSeen: '2026-01-01T00:00:00.000Z',
     lastSeen: '2026-01-01T00:00:10.000Z',
     integrity: 'verified',
+    arrivedFrom: null,
     ...changes,
   };
+  return { id: `id-${chain}`, explanation: explainRecord(row), ...row };
 };
 
 const names = (route: PathRecord['recorded']): (string | null)[] => route.map(({ node }) => node);

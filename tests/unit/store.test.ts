@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import Database from 'libsql';
 import { parsePrefix } from '../../src/address.js';
 import { LsrError } from '../../src/errors.js';
+import { explainRecord } from '../../src/explanation.js';
 import type { Gap, GapCause } from '../../src/gap.js';
 import type { FlowRow } from '../../src/record.js';
 import { openStore, type PathFilter, type Store } from '../../src/store.js';
@@ -35,7 +36,7 @@ test('a record comes back as it was written, with an id', (t) => {
   const { records, nextCursor } = store.queryPaths({ limit: 10 });
   t.is(nextCursor, null);
   t.regex(records[0]?.id ?? '', /^[0-9a-f]{24}$/);
-  t.deepEqual(records, [{ id: records[0]?.id ?? '', ...row }]);
+  t.deepEqual(records, [{ id: records[0]?.id ?? '', ...row, explanation: explainRecord(row) }]);
   store.close();
 });
 
@@ -361,7 +362,7 @@ test('a store of schema version 1 is brought up to date, with all that is in it'
   const page = store.queryPaths({ limit: 10 });
   store.close();
   const database = new Database(file);
-  database.exec(`DROP TABLE total; DROP TABLE mark; DROP TABLE gap; CREATE TABLE baseline (id TEXT); PRAGMA user_version = 1;
+  database.exec(`ALTER TABLE path DROP COLUMN arrived_from; DROP TABLE total; DROP TABLE mark; DROP TABLE gap; CREATE TABLE baseline (id TEXT); PRAGMA user_version = 1;
     CREATE TABLE chain_total (chain TEXT PRIMARY KEY NOT NULL, packets INTEGER NOT NULL) WITHOUT ROWID;`);
   database.close();
   const again = openStore(file);
