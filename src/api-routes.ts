@@ -23,8 +23,9 @@ import { LsrError } from './errors.js';
 import { KeysSchema, KeysViewSchema } from './keys.js';
 import { MeshSchema } from './mesh.js';
 import type { MeshReader } from './mesh-reader.js';
+import type { PathFilter } from './path-query.js';
 import { PathsPageSchema } from './record.js';
-import type { PathFilter, Store } from './store.js';
+import type { Store } from './store.js';
 import { SummarySchema } from './summary.js';
 import { type TraceQuery, TraceQuerySchema, TraceSchema } from './trace.js';
 
@@ -198,10 +199,13 @@ function passBody(app: Scope): FastifySchemaCompiler<TSchema> {
 }
 
 function toFilter(query: PathsQuery): PathFilter {
-  const { chain, verdict, cursor } = query;
+  const { chain, node, verdict, sort, order, cursor } = query;
   return {
     chain,
+    node,
     verdict,
+    sort,
+    order,
     cursor,
     limit: query.limit ?? pageLimit.default,
     source: toPrefix('source', query.source),

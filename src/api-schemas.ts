@@ -1,5 +1,6 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { type FunctionKind, functionKinds } from './mesh.js';
+import { type SortKey, sortKeys } from './path-query.js';
 import { VerdictSchema } from './record.js';
 import { type PortRole, portRoles } from './role.js';
 
@@ -190,13 +191,30 @@ export const pageLimit = { default: 100, maximum: 1000 } as const;
 export const PathsQuerySchema = Type.Object(
   {
     chain: Type.Optional(Type.String({ minLength: 1, maxLength: 63 })),
+    node: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 63,
+        description: 'a node of the flow’s path, or one that it went to',
+      }),
+    ),
     source: Type.Optional(Type.String({ description: 'an address or a prefix: 10.1.0.10 or 10.1.0.0/24' })),
     destination: Type.Optional(Type.String({ description: 'an address or a prefix' })),
     verdict: Type.Optional(VerdictSchema),
     since: Type.Optional(Type.String({ format: 'date-time', description: 'seen at or after this time' })),
     until: Type.Optional(Type.String({ format: 'date-time', description: 'seen before this time' })),
+    sort: Type.Optional(Type.Unsafe<SortKey>({ type: 'string', enum: [...sortKeys], default: 'lastSeen' })),
+    order: Type.Optional(
+      Type.Unsafe<'asc' | 'desc'>({ type: 'string', enum: ['asc', 'desc'], default: 'desc' }),
+    ),
     limit: Type.Optional(
-      Type.Integer({ minimum: 1, maximum: pageLimit.maximum, default: pageLimit.default }),
+      Type.Integer({
+        minimum: 1,
+        maximum: pageLimit.maximum,
+        default: pageLimit.default,
+        description:
+          'a page may have fewer, or none, and yet a nextCursor: then what fits is rare, and the search goes on there',
+      }),
     ),
     cursor: Type.Optional(Type.String({ maxLength: 200, description: 'nextCursor of the page before' })),
   },

@@ -11,7 +11,7 @@ export type Statement = Database.Statement<unknown[]>;
 const applicationId = 0x4c535241;
 
 /** One entry a schema version; entry n brings a file from version n to n + 1. Never change a released entry. */
-const migrations = [
+export const migrations = [
   `CREATE TABLE path (
      id TEXT PRIMARY KEY NOT NULL,
      chain TEXT,
@@ -54,7 +54,50 @@ const migrations = [
    INSERT INTO total
      SELECT chain, verdict, sum(packets), sum(bytes) FROM path WHERE chain IS NOT NULL GROUP BY chain, verdict;
    DROP TABLE chain_total;`,
-  `ALTER TABLE path ADD COLUMN arrived_from TEXT;
+  `CREATE TABLE way (
+     id INTEGER PRIMARY KEY,
+     chain TEXT,
+     generation INTEGER NOT NULL,
+     verdict TEXT NOT NULL,
+     integrity TEXT NOT NULL,
+     expected TEXT NOT NULL
+   );
+   INSERT INTO way (chain, generation, verdict, integrity, expected)
+     SELECT DISTINCT chain, generation, verdict, integrity, expected FROM path;
+   CREATE TABLE record (
+     number INTEGER PRIMARY KEY,
+     id TEXT NOT NULL,
+     way INTEGER NOT NULL REFERENCES way (id),
+     source INTEGER NOT NULL,
+     destination INTEGER NOT NULL,
+     protocol INTEGER NOT NULL,
+     source_port INTEGER,
+     destination_port INTEGER,
+     recorded TEXT,
+     record_route TEXT NOT NULL,
+     reasons TEXT,
+     arrived_from TEXT,
+     packets INTEGER NOT NULL,
+     bytes INTEGER NOT NULL,
+     first_seen INTEGER NOT NULL,
+     last_seen INTEGER NOT NULL
+   );
+   INSERT INTO record (id, way, source, destination, protocol, source_port, destination_port, recorded, record_route,
+       reasons, packets, bytes, first_seen, last_seen)
+     SELECT path.id, way.id, source, destination, protocol, source_port, destination_port,
+       nullif(recorded, path.expected), record_route, nullif(reasons, '[]'), packets, bytes, first_seen, last_seen
+     FROM path JOIN way ON way.chain IS path.chain AND way.generation = path.generation AND way.verdict = path.verdict
+       AND way.integrity = path.integrity AND way.expected = path.expected
+     ORDER BY last_seen;
+   DROP TABLE path;
+   CREATE UNIQUE INDEX record_by_id ON record (id);
+   CREATE INDEX record_by_last_seen ON record (last_seen);
+   CREATE INDEX record_by_first_seen ON record (first_seen);
+   CREATE INDEX record_by_packets ON record (packets);
+   CREATE INDEX record_by_bytes ON record (bytes);
+   CREATE INDEX record_by_way ON record (way);
+   CREATE INDEX record_by_source ON record (source);
+   CREATE INDEX record_by_destination ON record (destination);
    DROP TABLE baseline;
    CREATE TABLE mark (
      id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -70,7 +113,8 @@ const migrations = [
      since INTEGER,
      until INTEGER NOT NULL,
      packets INTEGER
-   );`,
+   );
+   CREATE TABLE clock_step (at INTEGER NOT NULL, by INTEGER NOT NULL);`,
 ];
 
 /** Above this a full check at start would take seconds; damage is then found by the query that meets it. */
@@ -114,6 +158,7 @@ function prepareFile(file: string): void {
 function connect(file: string): Connection {
   const connection = new Database(file, { timeout: 2000 });
   try {
+    connection.pragma('auto_vacuum = INCREMENTAL'); // before there is anything in the file
     connection.pragma('journal_mode = WAL');
     connection.pragma('synchronous = NORMAL');
     checkIntegrity(connection, file);

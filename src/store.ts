@@ -1,23 +1,10 @@
 import { resolve } from 'node:path';
-import type { Prefix } from './address.js';
-import { LsrError } from './errors.js';
 import type { Gap, GapCause } from './gap.js';
-import { columns, type PathColumns, toColumns, toRecord } from './path-row.js';
+import { findPage, type PageCost, type PathFilter, pageCost } from './path-query.js';
+import { columns, toColumns, toRecord, toWay, type Way } from './path-row.js';
 import type { FlowRow, PathsPage, Verdict } from './record.js';
 import { type Connection, openDatabase, type Statement, storeError } from './store-file.js';
 import type { Amount } from './summary.js';
-
-/** What a query may ask; all of it is answered in SQL. `until` cuts by first sight, so a flow that overlaps the span is found. */
-export interface PathFilter {
-  chain?: string | undefined;
-  source?: Prefix | undefined;
-  destination?: Prefix | undefined;
-  verdict?: Verdict | undefined;
-  since?: Date | undefined;
-  until?: Date | undefined;
-  cursor?: string | undefined;
-  limit: number;
-}
 
 /** How far the kernel's tables are carried over. */
 export interface Mark {
@@ -43,6 +30,7 @@ export interface Changes {
 export interface StoreOptions {
   /** Upper bound of the database file; beyond it writing fails as on a full disk. */
   maxBytes?: number;
+  pageCost?: PageCost;
 }
 
 /** Opens the audit store, makes it where there is none, and moves a corrupt one aside (`movedAside`). */
@@ -53,7 +41,7 @@ export function openStore(file: string, options: StoreOptions = {}): Store {
     const { page_size: pageSize } = connection.prepare('PRAGMA page_size').get() as { page_size: number };
     connection.exec(`PRAGMA max_page_count = ${Math.ceil(options.maxBytes / pageSize)}`);
   }
-  return new Store(path, connection, movedAside);
+  return new Store(path, connection, { movedAside, pageCost: options.pageCost ?? pageCost });
 }
 
 /** Path records in SQLite. Synchronous; every failure is an LsrError STORE that names file and reason. */
@@ -62,29 +50,43 @@ export class Store {
   /** Where a corrupt file went when this store was opened, or null. */
   readonly movedAside: string | null;
   readonly #connection: Connection;
+  readonly #pageCost: PageCost;
+  readonly #addWay: Statement;
   readonly #upsert: Statement;
   readonly #addTotal: Statement;
   readonly #addGap: Statement;
   readonly #setMark: Statement;
-  readonly #queries = new Map<string, Statement>();
+  readonly #ways = new Map<number, Way>();
+  readonly #wayNumbers = new Map<string, number>();
 
-  constructor(file: string, connection: Connection, movedAside: string | null) {
+  constructor(
+    file: string,
+    connection: Connection,
+    { movedAside, pageCost }: { movedAside: string | null; pageCost: PageCost },
+  ) {
     this.file = file;
+    this.#pageCost = pageCost;
     this.movedAside = movedAside;
     this.#connection = connection;
+    this.#addWay = connection.prepare(
+      'INSERT INTO way (chain, generation, verdict, integrity, expected) VALUES (?, ?, ?, ?, ?)',
+    );
     this.#upsert = connection.prepare(upsertSql);
     this.#addTotal = connection.prepare(addTotalSql);
     this.#addGap = connection.prepare('INSERT INTO gap (cause, since, until, packets) VALUES (?, ?, ?, ?)');
     this.#setMark = connection.prepare('INSERT OR REPLACE INTO mark VALUES (1, ?, ?, ?, ?, ?)');
+    this.#readWays();
   }
 
   /** Adds the rows' packets and bytes to their records and widens firstSeen and lastSeen. */
   write({ rows = [], gaps = [], mark }: Changes): void {
     this.#attempt('cannot be written', () => {
-      const values = rows.map(toColumns);
       this.#connection.exec('BEGIN IMMEDIATE');
       try {
-        for (const row of values) this.#upsert.run(...row);
+        for (const row of rows) {
+          const way = toWay(row);
+          this.#upsert.run(...toColumns(row, way, this.#numberWay(way)));
+        }
         for (const [chain, verdict, packets, bytes] of sumTotals(rows))
           this.#addTotal.run(chain, verdict, packets, bytes);
         for (const { cause, since, until, packets } of gaps)
@@ -94,24 +96,24 @@ export class Store {
       } catch (error) {
         // SQLite itself rolls back on a full disk.
         if (this.#connection.inTransaction) this.#connection.exec('ROLLBACK');
+        this.#readWays();
         throw error;
       }
     });
   }
 
-  /** A page of records, newest lastSeen first. A record that is seen again between two pages moves before the first. */
+  /**
+   * A page of records. One that is seen again between two pages may move before the first. A page may be short, or empty,
+   * while there is a cursor.
+   */
   queryPaths(filter: PathFilter): PathsPage {
-    const { where, values } = toConditions(filter);
-    const sql = `SELECT * FROM path ${where} ORDER BY last_seen DESC, id DESC LIMIT ?`;
     return this.#attempt('cannot be read', () => {
-      const statement = this.#queries.get(sql) ?? this.#connection.prepare(sql);
-      this.#queries.set(sql, statement);
-      const rows = statement.all(...values, filter.limit + 1) as PathColumns[];
-      const page = rows.slice(0, filter.limit);
-      const last = page.at(-1);
-      const nextCursor = rows.length > page.length && last ? formatCursor(last) : null;
-      const gaps = filter.cursor === undefined ? this.queryGaps(filter) : [];
-      return { records: page.map(toRecord), gaps, nextCursor };
+      const { rows, nextCursor } = findPage(this.#connection, this.#ways, filter, this.#pageCost);
+      const records = rows.flatMap((row) => {
+        const way = this.#ways.get(row.way);
+        return way ? toRecord(row, way) : [];
+      });
+      return { records, gaps: filter.cursor === undefined ? this.queryGaps(filter) : [], nextCursor };
     });
   }
 
@@ -149,6 +151,29 @@ export class Store {
         sums.set(chain, { ...sums.get(chain), [verdict]: amount });
       return sums;
     });
+  }
+
+  #readWays(): void {
+    this.#ways.clear();
+    this.#wayNumbers.clear();
+    for (const row of this.#connection.prepare('SELECT * FROM way').all() as (Way & { id: number })[]) {
+      const { id, chain, generation, verdict, integrity, expected } = row;
+      this.#rememberWay(id, { chain, generation, verdict, integrity, expected });
+    }
+  }
+
+  #rememberWay(number: number, way: Way): void {
+    this.#ways.set(number, way);
+    this.#wayNumbers.set(JSON.stringify(way), number);
+  }
+
+  #numberWay(way: Way): number {
+    const known = this.#wayNumbers.get(JSON.stringify(way));
+    if (known !== undefined) return known;
+    const { chain, generation, verdict, integrity, expected } = way;
+    const { lastInsertRowid } = this.#addWay.run(chain, generation, verdict, integrity, expected);
+    this.#rememberWay(Number(lastInsertRowid), way);
+    return Number(lastInsertRowid);
   }
 
   close(): void {
@@ -189,7 +214,7 @@ function sumTotals(rows: readonly FlowRow[]): [string, Verdict, number, number][
 }
 
 const upsertSql = `
-  INSERT INTO path (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})
+  INSERT INTO record (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})
   ON CONFLICT (id) DO UPDATE SET
     packets = packets + excluded.packets,
     bytes = bytes + excluded.bytes,
@@ -199,40 +224,3 @@ const upsertSql = `
 const addTotalSql = `
   INSERT INTO total VALUES (?, ?, ?, ?)
   ON CONFLICT (chain, verdict) DO UPDATE SET packets = packets + excluded.packets, bytes = bytes + excluded.bytes`;
-
-function toConditions(filter: PathFilter): { where: string; values: (string | number)[] } {
-  const conditions: string[] = [];
-  const values: (string | number)[] = [];
-  const add = (condition: string, ...bound: (string | number)[]): void => {
-    conditions.push(condition);
-    values.push(...bound);
-  };
-  if (filter.chain !== undefined) add('chain = ?', filter.chain);
-  if (filter.verdict !== undefined) add('verdict = ?', filter.verdict);
-  for (const column of ['source', 'destination'] as const) {
-    const prefix = filter[column];
-    if (prefix === undefined) continue;
-    // Equality lets the index give the order too; a range cannot.
-    if (prefix.length === 32) add(`${column} = ?`, prefix.address);
-    else add(`${column} BETWEEN ? AND ?`, prefix.address, prefix.address + 2 ** (32 - prefix.length) - 1);
-  }
-  if (filter.since) add('last_seen >= ?', filter.since.getTime());
-  if (filter.until) add('first_seen < ?', filter.until.getTime());
-  if (filter.cursor !== undefined) add('(last_seen, id) < (?, ?)', ...parseCursor(filter.cursor));
-  return { where: conditions.length > 0 ? `WHERE ${conditions.join(' AND ')}` : '', values };
-}
-
-function formatCursor(row: PathColumns): string {
-  return Buffer.from(`${row.last_seen}.${row.id}`).toString('base64url');
-}
-
-function parseCursor(cursor: string): [number, string] {
-  const match = /^(\d{1,16})\.([0-9a-f]{24})$/.exec(Buffer.from(cursor, 'base64url').toString('latin1'));
-  if (!match) {
-    throw new LsrError(
-      'REQUEST_INVALID',
-      `cursor ${JSON.stringify(cursor)} was not made by this API: pass nextCursor of the page before as it is`,
-    );
-  }
-  return [Number(match[1]), match[2] as string];
-}

@@ -3,6 +3,7 @@ import type { ChainView } from '../api-schemas.js';
 import { callApi } from '../client.js';
 import type { Gap, GapCause } from '../gap.js';
 import { printAnswer } from '../output.js';
+import { sortKeys } from '../path-query.js';
 import type { PathRecord, PathsPage } from '../record.js';
 import { formatTable } from '../table.js';
 import { verdicts } from '../verdict.js';
@@ -11,6 +12,8 @@ interface PathsOptions {
   api: string;
   json?: boolean;
   chain?: string;
+  node?: string;
+  sort?: string;
   source?: string;
   destination?: string;
   verdict?: string;
@@ -25,6 +28,7 @@ export function addPathsCommand(program: Command): void {
     .command('paths')
     .description('the ways that flows really went, newest first')
     .option('--chain <name>', 'only this chain')
+    .option('--node <name>', 'only flows whose path has this node, or that went to it')
     .option('--source <address or prefix>', 'only flows from there')
     .option('--destination <address or prefix>', 'only flows to there')
     .addOption(new Option('--verdict <verdict>', 'only this verdict').choices([...verdicts]))
@@ -33,6 +37,7 @@ export function addPathsCommand(program: Command): void {
       'seen since a time (2025-01-31T12:00:00Z) or for a while (30s, 5m, 2h, 7d)',
       parseSince,
     )
+    .addOption(new Option('--sort <key>', 'what comes first is highest').choices([...sortKeys]))
     .option(
       '--join <socket or url...>',
       'agents where other segments of a chain end: what they recorded of a flow becomes one record',
@@ -44,8 +49,8 @@ export function addPathsCommand(program: Command): void {
 
 async function listPaths(_options: unknown, command: Command): Promise<void> {
   const { api, json = false, limit, join, ...filter } = command.optsWithGlobals<PathsOptions>();
-  const { chain, source, destination, verdict, since } = filter;
-  const query = { chain, source, destination, verdict, since };
+  const { chain, node, source, destination, verdict, since, sort } = filter;
+  const query = { chain, node, source, destination, verdict, since, sort };
   const page = join ? await joinPages([api, ...join], query, limit) : await collectPages(api, query, limit);
   const { formatFlow, formatRoute } = await import('../flow.js');
   printAnswer(json, page, () => formatPaths(page, { formatFlow, formatRoute }));
@@ -54,7 +59,10 @@ async function listPaths(_options: unknown, command: Command): Promise<void> {
 /** The API's largest page. */
 const pageSize = 1000;
 
-type Filter = Record<'chain' | 'source' | 'destination' | 'verdict' | 'since', string | undefined>;
+type Filter = Record<
+  'chain' | 'node' | 'source' | 'destination' | 'verdict' | 'since' | 'sort',
+  string | undefined
+>;
 
 /** `limit` is for each agent and segment. */
 async function joinPages(agents: readonly string[], filter: Filter, limit: number): Promise<PathsPage> {

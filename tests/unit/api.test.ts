@@ -92,7 +92,7 @@ test('GET /openapi.json describes every route, its parameters and its problems',
   const { content } = document.paths['/v1/mesh'].put.requestBody;
   t.deepEqual(Object.keys(content).sort(), ['application/json', 'application/yaml', 'text/yaml']);
   const parameters = document.paths['/v1/paths'].get.parameters.map((one: { name: string }) => one.name);
-  const names = ['chain', 'source', 'destination', 'verdict', 'since', 'until', 'limit', 'cursor'];
+  const names = 'chain node source destination verdict since until sort order limit cursor'.split(' ');
   t.deepEqual(parameters, names);
   t.truthy(document.paths['/v1/paths'].get.responses['4XX'].content['application/problem+json']);
 });

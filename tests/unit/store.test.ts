@@ -4,12 +4,14 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import Database from 'libsql';
-import { parsePrefix } from '../../src/address.js';
+import { containsAddress, parseAddress, parsePrefix } from '../../src/address.js';
 import { LsrError } from '../../src/errors.js';
 import { explainRecord } from '../../src/explanation.js';
 import type { Gap, GapCause } from '../../src/gap.js';
-import type { FlowRow } from '../../src/record.js';
-import { openStore, type PathFilter, type Store } from '../../src/store.js';
+import { type PathFilter, sortKeys } from '../../src/path-query.js';
+import type { FlowRow, PathRecord } from '../../src/record.js';
+import { openStore, type Store } from '../../src/store.js';
+import { migrations } from '../../src/store-file.js';
 import { verdicts } from '../../src/verdict.js';
 import { flowRow } from '../helpers/fake-agent.js';
 
@@ -184,6 +186,98 @@ test('pages visit each record once in the order of the whole list, also where ti
   store.close();
 });
 
+/** What a query must find, by looking at every record. */
+function select(records: readonly PathRecord[], filter: Omit<PathFilter, 'limit'>): string[] {
+  const { chain, verdict, node, source, since, until, sort = 'lastSeen', order = 'desc' } = filter;
+  const sign = order === 'asc' ? 1 : -1;
+  const valueOf = (record: PathRecord): number =>
+    sort === 'packets' || sort === 'bytes' ? record[sort] : Date.parse(record[sort]);
+  return records
+    .filter(
+      (record) =>
+        (chain ?? record.chain) === record.chain &&
+        (verdict ?? record.verdict) === record.verdict &&
+        (!node || [...record.expected, ...record.recorded].some((entry) => entry.node === node)) &&
+        (!source || containsAddress(source, parseAddress(record.flow.source) ?? 0)) &&
+        (!since || Date.parse(record.lastSeen) >= since.getTime()) &&
+        (!until || Date.parse(record.firstSeen) < until.getTime()),
+    )
+    .sort((a, b) => sign * (valueOf(a) - valueOf(b)))
+    .map(({ id }) => id);
+}
+
+test('pages of each query and order hold what fits, once each, whatever a page may cost', (t) => {
+  const time = (n: number): string => new Date(Date.UTC(2025, 0, 1) + n * 1000).toISOString();
+  const hop = (node: string) => ({ node, address: '10.0.0.9' });
+  const some = <T>(...values: T[]) => fc.option(fc.constantFrom(...values), { nil: undefined });
+  const record = fc.record({
+    chain: fc.constantFrom('web', 'dns', null),
+    verdict: fc.constantFrom(...verdicts),
+    at: fc.integer({ min: 0, max: 30 }),
+    lasting: fc.integer({ min: 0, max: 5 }),
+    packets: fc.integer({ min: 1, max: 9 }),
+    nodes: fc.uniqueArray(fc.constantFrom('fw', 'ids', 'gw'), { minLength: 1 }),
+    wentTo: some('fw', 'spare'),
+    source: fc.constantFrom('10.1.0.1', '10.1.0.2', '10.2.0.1'),
+  });
+  const filter = fc.record({
+    chain: some('web', 'dns', 'none'),
+    verdict: some(...verdicts),
+    node: some('fw', 'spare', 'nobody'),
+    source: some(...['10.1.0.0/24', '10.2.0.1', '0.0.0.0/0'].map(prefix)),
+    since: some(new Date(time(10)), new Date(time(20))),
+    until: some(new Date(time(15))),
+    sort: some(...sortKeys),
+    order: some('asc' as const, 'desc' as const),
+  });
+  const cost = fc.record({ scanned: fc.integer({ min: 1, max: 9 }), sorted: fc.constantFrom(0, 3, 1000) });
+  const property = fc.property(
+    fc.array(record, { maxLength: 40 }),
+    fc.array(filter, { minLength: 1, maxLength: 6 }),
+    cost,
+    fc.integer({ min: 1, max: 7 }),
+    (drawn, filters, pageCost, limit) => {
+      const store = openStore(newFile(), { pageCost });
+      const rows = drawn.map(({ chain, verdict, at, lasting, packets, nodes, wentTo, source }, n) =>
+        flowRow({
+          ...{ chain, verdict, packets, bytes: packets * 7 },
+          ...{ firstSeen: time(at), lastSeen: time(at + lasting) },
+          expected: nodes.map(hop),
+          recorded: wentTo === undefined ? nodes.map(hop) : [hop(wentTo)],
+          flow: { source, sourcePort: n },
+        }),
+      );
+      store.write({ rows });
+      const all = collect(store, {}, 1000);
+      t.is(all.length, drawn.length);
+      for (const asked of filters) {
+        const found = collect(store, asked, limit).map(({ id }) => id);
+        const wanted = select(all, asked);
+        const by = new Map(all.map((one) => [one.id, one]));
+        const { sort = 'lastSeen' } = asked;
+        t.deepEqual([...found].sort(), [...wanted].sort());
+        t.deepEqual(
+          found.map((id) => by.get(id)?.[sort]),
+          wanted.map((id) => by.get(id)?.[sort]),
+        );
+      }
+      store.close();
+    },
+  );
+  fc.assert(property, { numRuns: 150 });
+});
+
+function collect(store: Store, filter: Omit<PathFilter, 'limit'>, limit: number): PathRecord[] {
+  const records: PathRecord[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = store.queryPaths({ ...filter, limit, cursor });
+    records.push(...page.records);
+    cursor = page.nextCursor ?? undefined;
+  } while (cursor !== undefined);
+  return records;
+}
+
 const badCursors = [
   '',
   'x',
@@ -354,22 +448,47 @@ for (const [name, prepare, message] of refusals) {
   });
 }
 
-test('a store of schema version 1 is brought up to date, with all that is in it', (t) => {
-  const file = newFile();
-  const store = openStore(file);
-  store.write({ rows: [flowRow(), flowRow({ verdict: 'detour' })] });
-  const sums = store.sumTraffic();
-  const page = store.queryPaths({ limit: 10 });
-  store.close();
-  const database = new Database(file);
-  database.exec(`ALTER TABLE path DROP COLUMN arrived_from; DROP TABLE total; DROP TABLE mark; DROP TABLE gap; CREATE TABLE baseline (id TEXT); PRAGMA user_version = 1;
-    CREATE TABLE chain_total (chain TEXT PRIMARY KEY NOT NULL, packets INTEGER NOT NULL) WITHOUT ROWID;`);
-  database.close();
-  const again = openStore(file);
-  t.deepEqual(again.sumTraffic(), sums);
-  t.deepEqual(again.queryPaths({ limit: 10 }), page);
-  again.close();
-});
+for (const version of [1, 2]) {
+  test(`a store of schema version ${version} is brought up to date, with all that is in it`, (t) => {
+    const file = newFile();
+    const old = new Database(file);
+    for (const migration of migrations.slice(0, version)) old.exec(migration);
+    old.exec(`PRAGMA application_id = ${0x4c535241}; PRAGMA user_version = ${version};`);
+    const rows = [
+      flowRow({ lastSeen: '2025-01-01T00:00:09.000Z' }),
+      flowRow({
+        chain: null,
+        verdict: 'forged',
+        reasons: ['unknown_path'],
+        recorded: [{ node: null, address: '192.0.2.1' }],
+        expected: [],
+        lastSeen: '2025-01-01T00:00:08.000Z',
+      }),
+    ];
+    const insert = old.prepare(`INSERT INTO path VALUES (${Array(18).fill('?').join(', ')})`);
+    for (const [index, row] of rows.entries()) {
+      const { flow } = row;
+      const ends = [parsePrefix(flow.source)?.address, parsePrefix(flow.destination)?.address];
+      insert.run(
+        `id-${index}`,
+        ...[row.chain, row.generation, ...ends, flow.protocol, flow.sourcePort, flow.destinationPort],
+        ...[row.expected, row.recorded, row.recordRoute].map((list) => JSON.stringify(list)),
+        ...[row.verdict, JSON.stringify(row.reasons), row.packets, row.bytes],
+        ...[Date.parse(row.firstSeen), Date.parse(row.lastSeen), row.integrity],
+      );
+    }
+    if (version > 1) old.exec("INSERT INTO total VALUES ('web', 'complete', 3, 300)");
+    old.close();
+    const store = openStore(file);
+    const { records } = store.queryPaths({ limit: 10 });
+    t.deepEqual(
+      records.map(({ id: _, explanation: __, ...row }) => row),
+      rows,
+    );
+    t.deepEqual(store.sumTraffic(), new Map([['web', { complete: { packets: 3, bytes: 300 } }]]));
+    store.close();
+  });
+}
 
 function makeUnderFile(file: string): string {
   writeFileSync(file, '');

@@ -1,0 +1,196 @@
+import type { Prefix } from './address.js';
+import { LsrError } from './errors.js';
+import type { RecordColumns, Way } from './path-row.js';
+import type { Verdict } from './record.js';
+import type { Connection, Statement } from './store-file.js';
+
+export const sortKeys = ['lastSeen', 'firstSeen', 'packets', 'bytes'] as const;
+export type SortKey = (typeof sortKeys)[number];
+
+/** What a query may ask. `until` cuts by first sight, so a flow that overlaps the span is found. */
+export interface PathFilter {
+  chain?: string | undefined;
+  /** A node that the flow's path has, or that it went to. */
+  node?: string | undefined;
+  source?: Prefix | undefined;
+  destination?: Prefix | undefined;
+  verdict?: Verdict | undefined;
+  since?: Date | undefined;
+  until?: Date | undefined;
+  /** Default lastSeen. */
+  sort?: SortKey | undefined;
+  /** Default desc. */
+  order?: 'asc' | 'desc' | undefined;
+  cursor?: string | undefined;
+  limit: number;
+}
+
+export interface Found {
+  rows: RecordColumns[];
+  nextCursor: string | null;
+}
+
+/** How many rows a page may look at. */
+export interface PageCost {
+  /** In the wanted order. What is rarer than a page in so many comes in short pages. */
+  scanned: number;
+  /** In any order, to be sorted: so few have to fit one condition. */
+  sorted: number;
+}
+export const pageCost: PageCost = { scanned: 40_000, sorted: 5_000 };
+
+const columnOf: Record<SortKey, string> = {
+  lastSeen: 'last_seen',
+  firstSeen: 'first_seen',
+  packets: 'packets',
+  bytes: 'bytes',
+};
+
+interface Condition {
+  sql: string;
+  values: (string | number)[];
+  /** An index that finds the rows for which it holds. */
+  index?: string;
+}
+
+/** Position in an order: the sorted value, and the row's number where values are equal. */
+type Place = [value: number, number: number];
+
+/**
+ * A page in bounded time, whatever is asked of however many records. Either one of the conditions holds for few rows; or rows are
+ * looked at in the wanted order, and the page ends after so many of them, with a cursor where to go on.
+ */
+export function findPage(
+  connection: Connection,
+  ways: ReadonlyMap<number, Way>,
+  filter: PathFilter,
+  cost: PageCost,
+): Found {
+  const prepare = (sql: string): Statement => connection.prepare(sql);
+  const { sort = 'lastSeen', order = 'desc' } = filter;
+  const conditions = listConditions(filter, ways);
+  if (conditions === null) return { rows: [], nextCursor: null };
+  const column = columnOf[sort];
+  const after = filter.cursor === undefined ? null : parseCursor(filter.cursor, sort, order);
+  const driver = conditions.find((condition) => isRare(prepare, condition, cost.sorted));
+  const begin = after ? [bound(column, order === 'desc' ? '<' : '>', after)] : [];
+  const range = [...begin, ...conditions.filter(({ index }) => index === `record_by_${column}`)];
+  const end = driver ? null : findEnd(prepare, column, order, range, cost.scanned);
+  const all = [...conditions, ...begin, ...(end ? [bound(column, order === 'desc' ? '>=' : '<=', end)] : [])];
+  const index = driver?.index ?? `record_by_${column}`;
+  const rows = prepare(
+    `SELECT * FROM record INDEXED BY ${index} ${where(all)} ORDER BY ${column} ${order}, number ${order} LIMIT ?`,
+  ).all(...all.flatMap(({ values }) => values), filter.limit + 1) as RecordColumns[];
+  const page = rows.slice(0, filter.limit);
+  const last = page.at(-1);
+  if (rows.length > page.length && last)
+    return {
+      rows: page,
+      nextCursor: formatCursor(sort, order, [Number(last[column as keyof RecordColumns]), last.number]),
+    };
+  return { rows: page, nextCursor: end && formatCursor(sort, order, end) };
+}
+
+/** null where nothing can fit. */
+function listConditions(filter: PathFilter, ways: ReadonlyMap<number, Way>): Condition[] | null {
+  const { chain, verdict, node, since, until } = filter;
+  const conditions: Condition[] = [];
+  if (chain !== undefined || verdict !== undefined) {
+    const fitting = [...ways].filter(
+      ([, way]) => (chain ?? way.chain) === way.chain && (verdict ?? way.verdict) === way.verdict,
+    );
+    if (fitting.length === 0) return null;
+    conditions.push(isAmong(fitting.map(([number]) => number)));
+  }
+  if (node !== undefined) conditions.push(visits(node, ways));
+  for (const column of ['source', 'destination'] as const) {
+    const prefix = filter[column];
+    if (prefix === undefined || prefix.length === 0) continue;
+    const last = prefix.address + 2 ** (32 - prefix.length) - 1;
+    conditions.push({
+      sql: `${column} BETWEEN ? AND ?`,
+      values: [prefix.address, last],
+      index: `record_by_${column}`,
+    });
+  }
+  if (since)
+    conditions.push({ sql: 'last_seen >= ?', values: [since.getTime()], index: 'record_by_last_seen' });
+  if (until)
+    conditions.push({ sql: 'first_seen < ?', values: [until.getTime()], index: 'record_by_first_seen' });
+  return conditions;
+}
+
+const isAmong = (numbers: number[]): Condition => ({
+  sql: `way IN (SELECT value FROM json_each(?))`,
+  values: [JSON.stringify(numbers)],
+  index: 'record_by_way',
+});
+
+function visits(node: string, ways: ReadonlyMap<number, Way>): Condition {
+  const named = `"node":${JSON.stringify(node)}`;
+  const planned = [...ways].filter(([, { expected }]) => expected.includes(named)).map(([number]) => number);
+  return {
+    sql: '(way IN (SELECT value FROM json_each(?)) OR instr(recorded, ?))',
+    values: [JSON.stringify(planned), named],
+  };
+}
+
+function isRare(
+  prepare: (sql: string) => Statement,
+  { sql, values, index }: Condition,
+  few: number,
+): boolean {
+  if (index === undefined) return false;
+  const text = `SELECT count(*) AS count FROM (SELECT 1 FROM record INDEXED BY ${index} WHERE ${sql} LIMIT ?)`;
+  const { count } = prepare(text).get(...values, few + 1) as { count: number };
+  return count <= few;
+}
+
+/** The last row that the page looks at; null where there are fewer in the range. */
+function findEnd(
+  prepare: (sql: string) => Statement,
+  column: string,
+  order: 'asc' | 'desc',
+  range: readonly Condition[],
+  scanned: number,
+): Place | null {
+  const found = prepare(
+    `SELECT ${column} AS value, number FROM record INDEXED BY record_by_${column} ${where(range)}
+     ORDER BY ${column} ${order}, number ${order} LIMIT 1 OFFSET ?`,
+  ).get(...range.flatMap(({ values }) => values), scanned - 1) as
+    | { value: number; number: number }
+    | undefined;
+  return found ? [found.value, found.number] : null;
+}
+
+const where = (conditions: readonly Condition[]): string =>
+  conditions.length > 0 ? `WHERE ${conditions.map(({ sql }) => sql).join(' AND ')}` : '';
+
+const bound = (column: string, comparison: string, place: Place): Condition => ({
+  sql: `(${column}, number) ${comparison} (?, ?)`,
+  values: place,
+});
+
+function formatCursor(sort: SortKey, order: string, [value, number]: Place): string {
+  return Buffer.from(`${sort} ${order} ${value} ${number}`).toString('base64url');
+}
+
+function parseCursor(cursor: string, sort: SortKey, order: string): Place {
+  const words = Buffer.from(cursor, 'base64url').toString('latin1').split(' ');
+  const [value = '', number = ''] = words.slice(2);
+  const isOurs = words.length === 4 && /^\d{1,16}$/.test(value) && /^\d{1,16}$/.test(number);
+  if (!isOurs || !(sortKeys as readonly string[]).includes(words[0] ?? '')) {
+    throw new LsrError(
+      'REQUEST_INVALID',
+      `cursor ${JSON.stringify(cursor)} was not made by this API: pass nextCursor of the page before as it is`,
+    );
+  }
+  if (words[0] !== sort || words[1] !== order) {
+    const made = `sort=${words[0]}&order=${words[1]}`;
+    throw new LsrError(
+      'REQUEST_INVALID',
+      `cursor ${JSON.stringify(cursor)} is of a query with ${made}; ask with that`,
+    );
+  }
+  return [Number(value), Number(number)];
+}
