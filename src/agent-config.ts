@@ -17,6 +17,7 @@ import {
   optionPolicies,
   refusePolicy,
 } from './option-policy.js';
+import { defaultRetention, type Retention } from './retention.js';
 import { type PortRole, portRoles } from './role.js';
 
 const closed = { additionalProperties: false } as const;
@@ -84,6 +85,18 @@ export const AgentConfigSchema = Type.Object(
     ),
     keys: Type.Optional(Type.String({ description: 'file of the integrity keys, mode 0600' })),
     store: Type.Optional(Type.String()),
+    retention: Type.Optional(
+      Type.Object(
+        {
+          days: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 36_500 })),
+          megabytes: Type.Optional(Type.Number({ minimum: 1 })),
+        },
+        {
+          ...closed,
+          description: `the oldest records go first; default ${defaultRetention.days} days and ${defaultRetention.megabytes} megabytes`,
+        },
+      ),
+    ),
     bpffs: Type.Optional(Type.String()),
   },
   closed,
@@ -119,6 +132,7 @@ export interface AgentConfig {
   /** File of the integrity keys. */
   keys: string | null;
   store: string;
+  retention: Retention;
   bpffs: string;
 }
 
@@ -231,6 +245,7 @@ function fillDefaults(value: Static<typeof AgentConfigSchema>, file: string): Ag
     api: { socket: at(value.api?.socket ?? defaults.socket), listen: value.api?.listen ?? null },
     keys: value.keys === undefined ? null : at(value.keys),
     store: at(value.store ?? defaults.store),
+    retention: { ...defaultRetention, ...value.retention },
     bpffs: at(value.bpffs ?? defaults.bpffs),
   };
 }

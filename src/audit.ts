@@ -67,7 +67,7 @@ export class Audit {
     if (!before || before.boot !== this.#mark.boot || !this.#finishTaking(before))
       this.#mark.lost = before ? 0 : parts.readLost();
     else this.#mark = before;
-    store.write({ gaps: listEarlierGaps(before, this.#mark, store.movedAside, now), mark: this.#mark });
+    store.write({ gaps: listEarlierGaps(before, this.#mark, now), mark: this.#mark });
   }
 
   /** How full the tables were when they were last emptied. */
@@ -154,10 +154,9 @@ export class Audit {
 }
 
 /** `before`: what was last stored, if anything. */
-function listEarlierGaps(before: Mark | null, now: Mark, movedAside: string | null, at: number): Gap[] {
-  const until = new Date(at).toISOString();
-  if (movedAside !== null) return [{ cause: 'store_corrupt', since: null, until, packets: null }];
+function listEarlierGaps(before: Mark | null, now: Mark, at: number): Gap[] {
   if (!before || before === now) return [];
+  const until = new Date(at).toISOString();
   const since = new Date(Math.min(before.at, at)).toISOString();
   return [{ cause: before.boot === now.boot ? 'unloaded' : 'reboot', since, until, packets: null }];
 }

@@ -18,3 +18,20 @@ export function toWallTime(clock: Clock, ns: bigint): string {
 
 /** Names this boot of the machine: another one after each reboot. */
 export const readBoot = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+
+/** So much difference is no drift, and none of /proc/uptime's 10 ms. */
+const stepMs = 1000;
+
+/** Tells when somebody has set the clock. */
+export class ClockWatch {
+  #last = readClock();
+
+  /** By how many ms it was set since the last call; negative where back, 0 where it was not. */
+  follow(): number {
+    const now = readClock();
+    const passed = Number((now.bootNs - this.#last.bootNs) / 1_000_000n);
+    const by = now.wallMs - this.#last.wallMs - passed;
+    this.#last = now;
+    return Math.abs(by) < stepMs ? 0 : by;
+  }
+}

@@ -1,4 +1,4 @@
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import type { Agent, AppliedMesh, ApplyResult, ChainView, DropsView, Status } from './agent.js';
 import type { AgentConfig } from './agent-config.js';
 import { Audit } from './audit.js';
@@ -6,6 +6,7 @@ import type { Guarded } from './backstop.js';
 import { BackstopTable } from './backstop-table.js';
 import { findCgroups, listCgroups } from './cgroups.js';
 import { describeChain } from './chain-view.js';
+import { ClockWatch } from './clock.js';
 import { decode } from './codec.js';
 import type { Datapath } from './datapath.js';
 import type { Drains } from './drains.js';
@@ -37,7 +38,7 @@ import { readVersion } from './version.js';
 
 const harvestMs = 5000;
 /** How long somebody else's change to programs, nftables or the clock of tags may go unnoticed. */
-const watchMs = { programs: 200, cgroups: 200, backstop: 5000, clock: 1000 };
+const watchMs = { programs: 200, cgroups: 200, backstop: 5000, clock: 1000, retention: 60_000 };
 const samplesKept = 256;
 /** A query waits no longer for what is still to be stored, nor the end of the daemon: it stays in the kernel. */
 const [flushMs, stopMs] = [250, 5000];
@@ -70,6 +71,7 @@ export class RunningAgent implements Agent {
   #timer: NodeJS.Timeout | null = null;
   #soon: NodeJS.Timeout | null = null;
   readonly #keys: KeyRing;
+  readonly #clock = new ClockWatch();
   #keysError: string | null = null;
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -109,7 +111,8 @@ export class RunningAgent implements Agent {
     this.#timer = setInterval(() => this.#harvest(), harvestMs).unref();
     this.#steering.start();
     this.#watches = [
-      setInterval(() => this.#keys.followClock(), watchMs.clock).unref(),
+      setInterval(() => this.#watchClock(), watchMs.clock).unref(),
+      setInterval(() => void this.#prune(), watchMs.retention).unref(),
       setInterval(() => this.#watchPrograms(), watchMs.programs).unref(),
       setInterval(() => this.#watchCgroups(), watchMs.cgroups).unref(),
       setInterval(() => this.#watchBackstop(), watchMs.backstop).unref(),
@@ -447,6 +450,29 @@ export class RunningAgent implements Agent {
     if (!sample) return;
     this.#samples = [sample, ...this.#samples].slice(0, samplesKept);
     this.#log.debug(sample, 'packet dropped');
+  }
+
+  #watchClock(): void {
+    this.#keys.followClock();
+    const by = this.#clock.follow();
+    if (by === 0) return;
+    this.#log.warn({ byMs: by }, 'the clock was set; records keep the times that they had');
+    this.#store(() => this.#parts.store.noteClockStep(Date.now(), by));
+  }
+
+  async #prune(): Promise<void> {
+    const { store, config } = this.#parts;
+    while ((this.#store(() => store.prune(config.retention)) ?? 0) > 0) await setImmediate();
+  }
+
+  /** What the store refuses is logged; the data path and the API go on. */
+  #store<Result>(action: () => Result): Result | null {
+    try {
+      return action();
+    } catch (error) {
+      this.#log.error({ error: describeError(error) }, 'the audit store refuses');
+      return null;
+    }
   }
 
   async #harvest(): Promise<void> {

@@ -118,20 +118,23 @@ export const migrations = [
 ];
 
 /** Above this a full check at start would take seconds; damage is then found by the query that meets it. */
-const checkedBytes = 256 * 1024 * 1024;
+const defaultCheckedBytes = 256 * 1024 * 1024;
 
 /** Opens or makes the database file. A corrupt one is moved aside, and its new name is returned. */
-export function openDatabase(file: string): { connection: Connection; movedAside: string | null } {
+export function openDatabase(
+  file: string,
+  checkedBytes = defaultCheckedBytes,
+): { connection: Connection; movedAside: string | null } {
   prepareFile(file);
   try {
-    return { connection: connect(file), movedAside: null };
+    return { connection: connect(file, checkedBytes), movedAside: null };
   } catch (error) {
     if (!isCorrupt(error)) throw storeError(file, 'cannot be opened', error);
   }
   const movedAside = moveAside(file);
   prepareFile(file);
   try {
-    return { connection: connect(file), movedAside };
+    return { connection: connect(file, checkedBytes), movedAside };
   } catch (error) {
     throw storeError(file, 'cannot be opened', error);
   }
@@ -155,13 +158,13 @@ function prepareFile(file: string): void {
   }
 }
 
-function connect(file: string): Connection {
+function connect(file: string, checkedBytes: number): Connection {
   const connection = new Database(file, { timeout: 2000 });
   try {
     connection.pragma('auto_vacuum = INCREMENTAL'); // before there is anything in the file
     connection.pragma('journal_mode = WAL');
     connection.pragma('synchronous = NORMAL');
-    checkIntegrity(connection, file);
+    if (statSync(file).size <= checkedBytes) checkIntegrity(connection);
     migrate(connection, file);
     return connection;
   } catch (error) {
@@ -170,8 +173,7 @@ function connect(file: string): Connection {
   }
 }
 
-function checkIntegrity(connection: Connection, file: string): void {
-  if (statSync(file).size > checkedBytes) return;
+function checkIntegrity(connection: Connection): void {
   const verdict = readPragma(connection, 'quick_check(1)', 'quick_check');
   if (verdict !== 'ok') throw Object.assign(new Error(String(verdict)), { code: 'SQLITE_CORRUPT' });
 }
@@ -215,7 +217,8 @@ function readPragma(connection: Connection, pragma: string, column: string): unk
   return row[column];
 }
 
-function moveAside(file: string): string {
+/** Returns its new name. */
+export function moveAside(file: string): string {
   const stamp = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
   let target = `${file}.corrupt-${stamp}`;
   for (let n = 2; existsSync(target); n += 1) target = `${file}.corrupt-${stamp}-${n}`;
@@ -229,7 +232,7 @@ function moveAside(file: string): string {
   return target;
 }
 
-function isCorrupt(error: unknown): boolean {
+export function isCorrupt(error: unknown): boolean {
   const code = (error as { code?: unknown }).code;
   return code === 'SQLITE_NOTADB' || (typeof code === 'string' && code.startsWith('SQLITE_CORRUPT'));
 }
@@ -247,7 +250,7 @@ function explain(cause: unknown): string {
     SQLITE_READONLY: 'it is read-only',
     SQLITE_BUSY: 'another program holds its lock',
     SQLITE_CANTOPEN: 'its directory cannot be written',
-    SQLITE_CORRUPT: 'it is corrupt; the next start of the daemon moves it aside',
+    SQLITE_CORRUPT: 'it was corrupt; it is moved aside, and a new one begun',
   };
   return known[code ?? ''] ?? message ?? String(cause);
 }

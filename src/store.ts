@@ -1,10 +1,12 @@
 import { resolve } from 'node:path';
 import type { Gap, GapCause } from './gap.js';
 import { findPage, type PageCost, type PathFilter, pageCost } from './path-query.js';
-import { columns, toColumns, toRecord, toWay, type Way } from './path-row.js';
+import { columns, toColumns, toRecord, toWay } from './path-row.js';
 import type { FlowRow, PathsPage, Verdict } from './record.js';
-import { type Connection, openDatabase, type Statement, storeError } from './store-file.js';
+import type { Retention } from './retention.js';
+import { type Connection, isCorrupt, moveAside, openDatabase, storeError } from './store-file.js';
 import type { Amount } from './summary.js';
+import { WayTable } from './way-table.js';
 
 /** How far the kernel's tables are carried over. */
 export interface Mark {
@@ -31,72 +33,51 @@ export interface StoreOptions {
   /** Upper bound of the database file; beyond it writing fails as on a full disk. */
   maxBytes?: number;
   pageCost?: PageCost;
+  /** Size up to which a file is checked as a whole when it is opened. */
+  checkedBytes?: number;
 }
 
 /** Opens the audit store, makes it where there is none, and moves a corrupt one aside (`movedAside`). */
 export function openStore(file: string, options: StoreOptions = {}): Store {
-  const path = resolve(file);
-  const { connection, movedAside } = openDatabase(path);
-  if (options.maxBytes !== undefined) {
-    const { page_size: pageSize } = connection.prepare('PRAGMA page_size').get() as { page_size: number };
-    connection.exec(`PRAGMA max_page_count = ${Math.ceil(options.maxBytes / pageSize)}`);
-  }
-  return new Store(path, connection, { movedAside, pageCost: options.pageCost ?? pageCost });
+  return new Store(resolve(file), options);
 }
 
 /** Path records in SQLite. Synchronous; every failure is an LsrError STORE that names file and reason. */
 export class Store {
   readonly file: string;
-  /** Where a corrupt file went when this store was opened, or null. */
-  readonly movedAside: string | null;
-  readonly #connection: Connection;
-  readonly #pageCost: PageCost;
-  readonly #addWay: Statement;
-  readonly #upsert: Statement;
-  readonly #addTotal: Statement;
-  readonly #addGap: Statement;
-  readonly #setMark: Statement;
-  readonly #ways = new Map<number, Way>();
-  readonly #wayNumbers = new Map<string, number>();
+  readonly #options: StoreOptions;
+  #movedAside: string | null = null;
+  #database: Prepared;
 
-  constructor(
-    file: string,
-    connection: Connection,
-    { movedAside, pageCost }: { movedAside: string | null; pageCost: PageCost },
-  ) {
+  constructor(file: string, options: StoreOptions) {
     this.file = file;
-    this.#pageCost = pageCost;
-    this.movedAside = movedAside;
-    this.#connection = connection;
-    this.#addWay = connection.prepare(
-      'INSERT INTO way (chain, generation, verdict, integrity, expected) VALUES (?, ?, ?, ?, ?)',
-    );
-    this.#upsert = connection.prepare(upsertSql);
-    this.#addTotal = connection.prepare(addTotalSql);
-    this.#addGap = connection.prepare('INSERT INTO gap (cause, since, until, packets) VALUES (?, ?, ?, ?)');
-    this.#setMark = connection.prepare('INSERT OR REPLACE INTO mark VALUES (1, ?, ?, ?, ?, ?)');
-    this.#readWays();
+    this.#options = options;
+    this.#database = this.#open();
+  }
+
+  /** Where a corrupt file went, when this store was opened or later; or null. */
+  get movedAside(): string | null {
+    return this.#movedAside;
   }
 
   /** Adds the rows' packets and bytes to their records and widens firstSeen and lastSeen. */
   write({ rows = [], gaps = [], mark }: Changes): void {
-    this.#attempt('cannot be written', () => {
-      this.#connection.exec('BEGIN IMMEDIATE');
+    this.#attempt('cannot be written', ({ connection, ways, upsert, addTotal, addGap, setMark }) => {
+      connection.exec('BEGIN IMMEDIATE');
       try {
         for (const row of rows) {
           const way = toWay(row);
-          this.#upsert.run(...toColumns(row, way, this.#numberWay(way)));
+          upsert.run(...toColumns(row, way, ways.numberOf(way)));
         }
-        for (const [chain, verdict, packets, bytes] of sumTotals(rows))
-          this.#addTotal.run(chain, verdict, packets, bytes);
+        for (const total of sumTotals(rows)) addTotal.run(...total);
         for (const { cause, since, until, packets } of gaps)
-          this.#addGap.run(cause, since && Date.parse(since), Date.parse(until), packets);
-        if (mark) this.#setMark.run(mark.boot, mark.at, mark.lost, mark.table, mark.taken);
-        this.#connection.exec('COMMIT');
+          addGap.run(cause, since && Date.parse(since), Date.parse(until), packets);
+        if (mark) setMark.run(mark.boot, mark.at, mark.lost, mark.table, mark.taken);
+        connection.exec('COMMIT');
       } catch (error) {
         // SQLite itself rolls back on a full disk.
-        if (this.#connection.inTransaction) this.#connection.exec('ROLLBACK');
-        this.#readWays();
+        if (connection.inTransaction) connection.exec('ROLLBACK');
+        ways.reload();
         throw error;
       }
     });
@@ -107,20 +88,59 @@ export class Store {
    * while there is a cursor.
    */
   queryPaths(filter: PathFilter): PathsPage {
-    return this.#attempt('cannot be read', () => {
-      const { rows, nextCursor } = findPage(this.#connection, this.#ways, filter, this.#pageCost);
+    return this.#attempt('cannot be read', ({ connection, ways: { all: ways } }) => {
+      const { rows, nextCursor } = findPage(connection, ways, filter, this.#options.pageCost ?? pageCost);
       const records = rows.flatMap((row) => {
-        const way = this.#ways.get(row.way);
+        const way = ways.get(row.way);
         return way ? toRecord(row, way) : [];
       });
       return { records, gaps: filter.cursor === undefined ? this.queryGaps(filter) : [], nextCursor };
     });
   }
 
+  /**
+   * Removes the oldest records beyond an age or a size, at most some hundreds, and returns how many. Totals and newer
+   * records stay. A clock that was set forward makes nothing older than it is.
+   */
+  prune({ days, megabytes }: Retention, now = Date.now()): number {
+    return this.#attempt('cannot be written', ({ connection }) => {
+      const oldest = now - days * 86_400_000;
+      const { forward } = connection
+        .prepare('SELECT coalesce(sum(by), 0) AS forward FROM clock_step WHERE by > 0 AND at > ?')
+        .get(oldest) as { forward: number };
+      const before = this.bytes > megabytes * 1e6 ? Number.MAX_SAFE_INTEGER : oldest - forward;
+      const { changes } = connection
+        .prepare(
+          `DELETE FROM record WHERE number IN (
+             SELECT number FROM record INDEXED BY record_by_last_seen WHERE last_seen < ? ORDER BY last_seen LIMIT 250)`,
+        )
+        .run(before);
+      connection.prepare('DELETE FROM gap WHERE until < ?').run(oldest - forward);
+      if (changes > 0) connection.exec('PRAGMA incremental_vacuum');
+      return changes;
+    });
+  }
+
+  /** Remembers that the clock was set: forward, or back where negative; ms. */
+  noteClockStep(at: number, by: number): void {
+    this.#attempt('cannot be written', ({ connection }) =>
+      connection.prepare('INSERT INTO clock_step VALUES (?, ?)').run(at, by),
+    );
+  }
+
+  /** Of the pages in use. */
+  get bytes(): number {
+    const read = (pragma: string): number => {
+      const row = this.#database.connection.prepare(`PRAGMA ${pragma}`).get() as Record<string, number>;
+      return row[pragma] ?? 0;
+    };
+    return (read('page_count') - read('freelist_count')) * read('page_size');
+  }
+
   readMark(): Mark | null {
-    return this.#attempt('cannot be read', () => {
+    return this.#attempt('cannot be read', ({ connection }) => {
       const sql = 'SELECT boot, at, lost, kernel_table AS "table", taken FROM mark';
-      const mark = this.#connection.prepare(sql).get() as Mark | undefined;
+      const mark = connection.prepare(sql).get() as Mark | undefined;
       if (!mark) return null;
       const { boot, at, lost, table, taken } = mark;
       return { boot, at, lost, table, taken: Buffer.from(taken) };
@@ -130,9 +150,9 @@ export class Store {
   /** Newest first. */
   queryGaps({ since, until, limit }: Pick<PathFilter, 'since' | 'until' | 'limit'>): Gap[] {
     const sql = 'SELECT * FROM gap WHERE until >= ? AND coalesce(since, 0) < ? ORDER BY until DESC LIMIT ?';
-    return this.#attempt('cannot be read', () => {
+    return this.#attempt('cannot be read', ({ connection }) => {
       const span = [since?.getTime() ?? 0, until?.getTime() ?? Number.MAX_SAFE_INTEGER];
-      const rows = this.#connection.prepare(sql).all(...span, limit) as GapColumns[];
+      const rows = connection.prepare(sql).all(...span, limit) as GapColumns[];
       return rows.map((row) => ({
         cause: row.cause,
         since: row.since === null ? null : new Date(row.since).toISOString(),
@@ -144,8 +164,8 @@ export class Store {
 
   /** Packets and bytes of all records there ever were, by chain and verdict. */
   sumTraffic(): Map<string, Record<string, Amount>> {
-    return this.#attempt('cannot be read', () => {
-      const rows = this.#connection.prepare('SELECT * FROM total ORDER BY chain, verdict').all();
+    return this.#attempt('cannot be read', ({ connection }) => {
+      const rows = connection.prepare('SELECT * FROM total ORDER BY chain, verdict').all();
       const sums = new Map<string, Record<string, Amount>>();
       for (const { chain, verdict, ...amount } of rows as (Amount & { chain: string; verdict: string })[])
         sums.set(chain, { ...sums.get(chain), [verdict]: amount });
@@ -153,47 +173,59 @@ export class Store {
     });
   }
 
-  #readWays(): void {
-    this.#ways.clear();
-    this.#wayNumbers.clear();
-    for (const row of this.#connection.prepare('SELECT * FROM way').all() as (Way & { id: number })[]) {
-      const { id, chain, generation, verdict, integrity, expected } = row;
-      this.#rememberWay(id, { chain, generation, verdict, integrity, expected });
-    }
-  }
-
-  #rememberWay(number: number, way: Way): void {
-    this.#ways.set(number, way);
-    this.#wayNumbers.set(JSON.stringify(way), number);
-  }
-
-  #numberWay(way: Way): number {
-    const known = this.#wayNumbers.get(JSON.stringify(way));
-    if (known !== undefined) return known;
-    const { chain, generation, verdict, integrity, expected } = way;
-    const { lastInsertRowid } = this.#addWay.run(chain, generation, verdict, integrity, expected);
-    this.#rememberWay(Number(lastInsertRowid), way);
-    return Number(lastInsertRowid);
-  }
-
   close(): void {
-    if (!this.#connection.open) return;
-    this.#attempt('cannot be closed', () => {
+    if (!this.#database.connection.open) return;
+    this.#attempt('cannot be closed', ({ connection }) => {
       try {
-        this.#connection.prepare('PRAGMA wal_checkpoint(TRUNCATE)').all();
+        connection.prepare('PRAGMA wal_checkpoint(TRUNCATE)').all();
       } finally {
-        this.#connection.close();
+        connection.close();
       }
     });
   }
 
-  #attempt<T>(what: string, action: () => T): T {
+  #open(): Prepared {
+    const { maxBytes, checkedBytes } = this.#options;
+    const { connection, movedAside } = openDatabase(this.file, checkedBytes);
+    if (maxBytes !== undefined) {
+      const { page_size: pageSize } = connection.prepare('PRAGMA page_size').get() as { page_size: number };
+      connection.exec(`PRAGMA max_page_count = ${Math.ceil(maxBytes / pageSize)}`);
+    }
+    const prepared = prepare(connection);
+    if (movedAside !== null) {
+      this.#movedAside = movedAside;
+      prepared.addGap.run('store_corrupt', null, Date.now(), null);
+    }
+    return prepared;
+  }
+
+  /** One whose file turns out to be damaged is begun anew, so that what comes next is stored. */
+  #attempt<T>(what: string, action: (database: Prepared) => T): T {
     try {
-      return action();
+      return action(this.#database);
     } catch (error) {
+      if (isCorrupt(error)) {
+        this.#database.connection.close();
+        this.#movedAside = moveAside(this.file);
+        this.#database = this.#open();
+        this.#database.addGap.run('store_corrupt', null, Date.now(), null);
+      }
       throw storeError(this.file, what, error);
     }
   }
+}
+
+type Prepared = ReturnType<typeof prepare>;
+
+function prepare(connection: Connection) {
+  return {
+    connection,
+    ways: new WayTable(connection),
+    upsert: connection.prepare(upsertSql),
+    addTotal: connection.prepare(addTotalSql),
+    addGap: connection.prepare('INSERT INTO gap (cause, since, until, packets) VALUES (?, ?, ?, ?)'),
+    setMark: connection.prepare('INSERT OR REPLACE INTO mark VALUES (1, ?, ?, ?, ?, ?)'),
+  };
 }
 
 interface GapColumns {

@@ -190,7 +190,7 @@ test('pages visit each record once in the order of the whole list, also where ti
 function select(records: readonly PathRecord[], filter: Omit<PathFilter, 'limit'>): string[] {
   const { chain, verdict, node, source, since, until, sort = 'lastSeen', order = 'desc' } = filter;
   const sign = order === 'asc' ? 1 : -1;
-  const valueOf = (record: PathRecord): number =>
+  const sortedBy = (record: PathRecord): number =>
     sort === 'packets' || sort === 'bytes' ? record[sort] : Date.parse(record[sort]);
   return records
     .filter(
@@ -202,7 +202,7 @@ function select(records: readonly PathRecord[], filter: Omit<PathFilter, 'limit'
         (!since || Date.parse(record.lastSeen) >= since.getTime()) &&
         (!until || Date.parse(record.firstSeen) < until.getTime()),
     )
-    .sort((a, b) => sign * (valueOf(a) - valueOf(b)))
+    .sort((a, b) => sign * (sortedBy(a) - sortedBy(b)))
     .map(({ id }) => id);
 }
 
@@ -394,6 +394,56 @@ test('packets and bytes are summed by chain and verdict over all records', (t) =
   store.close();
 });
 
+const day = 86_400_000;
+const at = (n: number): string => new Date(n).toISOString();
+
+test('records go by age, the oldest first, and totals stay', (t) => {
+  const store = openStore(newFile());
+  const now = Date.parse('2025-03-01T00:00:00Z');
+  const aged = [40, 31, 29, 0].map((days, n) =>
+    flowRow({ ...{ firstSeen: at(0), lastSeen: at(now - days * day) }, flow: { sourcePort: n } }),
+  );
+  store.write({ rows: aged });
+  const retention = { days: 30, megabytes: 1000 };
+  t.is(store.prune(retention, now), 2);
+  t.is(store.prune(retention, now), 0);
+  t.deepEqual(ports(store), [3, 2]);
+  t.is(store.sumTraffic().get('web')?.complete?.packets, 12);
+  store.close();
+});
+
+test('a clock that is set forward by a year makes no record go before its time', (t) => {
+  const store = openStore(newFile());
+  const now = Date.parse('2025-03-01T00:00:00Z');
+  store.write({ rows: [flowRow({ lastSeen: at(now - 29 * day) })] });
+  store.noteClockStep(now + 365 * day, 365 * day);
+  const retention = { days: 30, megabytes: 1000 };
+  t.is(store.prune(retention, now + 365.5 * day), 0);
+  t.is(store.prune(retention, now + 366.5 * day), 1);
+  store.close();
+});
+
+test('records go by size, the oldest first, and the file becomes smaller', (t) => {
+  const file = newFile();
+  const store = openStore(file);
+  const rows = Array.from({ length: 8000 }, (_, n) =>
+    flowRow({ lastSeen: at(1e12 + n * 1000), flow: { sourcePort: n } }),
+  );
+  store.write({ rows });
+  const before = store.bytes;
+  const megabytes = before / 2e6;
+  let removed = 0;
+  for (let more = -1; more !== 0; removed += more)
+    more = store.prune({ days: 36_500, megabytes }, 1e12 + 1e8);
+  t.true(store.bytes <= megabytes * 1e6);
+  t.true(removed > 3000 && removed < 6000, `${removed} removed`);
+  const left = collect(store, {}, 1000).map(({ flow }) => flow.sourcePort ?? 0);
+  t.is(left.length, 8000 - removed);
+  t.is(Math.min(...left), removed);
+  store.close();
+  t.true(statSync(file).size < before * 0.7);
+});
+
 const damages: [string, (file: string) => void][] = [
   ['is no database', (file) => writeFileSync(file, 'not a database at all '.repeat(500))],
   ['lost its middle', (file) => overwrite(file, 4096, 12 * 4096)],
@@ -411,6 +461,7 @@ for (const [name, damage] of damages) {
     t.regex(store.movedAside ?? '', new RegExp(`^${file}\\.corrupt-\\d{8}T\\d{6}Z$`));
     t.deepEqual(readFileSync(store.movedAside as string), damaged);
     t.deepEqual(ports(store), []);
+    t.like(store.queryGaps({ limit: 10 }), [{ cause: 'store_corrupt', since: null, packets: null }]);
     store.write({ rows: [flowRow()] });
     store.close();
     const again = openStore(file);
@@ -419,6 +470,24 @@ for (const [name, damage] of damages) {
     again.close();
   });
 }
+
+test('a store whose damage is met later is moved aside then, and begun anew', (t) => {
+  const file = newFile();
+  const old = openStore(file);
+  old.write({ rows: Array.from({ length: 500 }, (_, n) => flowRow({ flow: { sourcePort: n } })) });
+  old.close();
+  overwrite(file, 12 * 4096, statSync(file).size);
+  const store = openStore(file, { checkedBytes: 0 });
+  t.is(store.movedAside, null);
+  const row = flowRow({ flow: { sourcePort: 7 } });
+  const error = t.throws(() => store.write({ rows: [row] }), { code: 'STORE' });
+  t.regex(error?.message ?? '', /cannot be written: .*corrupt; it is moved aside/);
+  t.regex(store.movedAside ?? '', /corrupt-/);
+  store.write({ rows: [row] });
+  t.deepEqual(ports(store), [7]);
+  t.like(store.queryGaps({ limit: 10 }), [{ cause: 'store_corrupt', since: null, packets: null }]);
+  store.close();
+});
 
 function overwrite(file: string, from: number, to: number): void {
   const bytes = readFileSync(file);
