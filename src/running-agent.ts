@@ -22,7 +22,7 @@ import { componentLogger, type Logger } from './logger.js';
 import type { Mesh } from './mesh.js';
 import { describeError, type Loaded, lastGoodFile, saveDocument } from './mesh-store.js';
 import { MeshTables } from './mesh-tables.js';
-import { writeMetrics } from './metrics.js';
+import { Metrics } from './metrics.js';
 import { loadNative, type RingBuffer } from './native.js';
 import { listNeighbours } from './neighbours.js';
 import type { PortChange } from './port-plan.js';
@@ -72,6 +72,7 @@ export class RunningAgent implements Agent {
   #soon: NodeJS.Timeout | null = null;
   readonly #keys: KeyRing;
   readonly #clock = new ClockWatch();
+  readonly #metrics = new Metrics();
   #keysError: string | null = null;
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -149,6 +150,7 @@ export class RunningAgent implements Agent {
       await this.#settleBackstop();
       saveDocument(lastGoodFile(this.#parts.config.store), text);
       const durationMs = Math.round((performance.now() - begun) * 10) / 10;
+      this.#metrics.observeApply(durationMs / 1000);
       this.#log.info({ generation, source, changed, durationMs }, 'mesh document is in force');
       return { generation, changed, durationMs };
     });
@@ -309,8 +311,16 @@ export class RunningAgent implements Agent {
   }
 
   async metrics(): Promise<string> {
-    const counted = readCounters(this.#parts.datapath.maps);
-    return writeMetrics(await this.status(), counted, await this.#readBackstop());
+    const { datapath, store } = this.#parts;
+    return this.#metrics.write({
+      status: await this.status(),
+      ports: readCounters(datapath.maps),
+      backstop: await this.#readBackstop(),
+      chains: this.chains(),
+      verdicts: store.sumTraffic(),
+      traffic: readTraffic(datapath.maps.traffic),
+      storeBytes: store.bytes,
+    });
   }
 
   async #readBackstop(): Promise<DropsView['backstop']> {

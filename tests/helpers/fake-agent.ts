@@ -88,7 +88,7 @@ export function flowRow(
 
 const keysFixture = describeKeys({ slots: [null, null, null, null], sending: null });
 
-const statusFixture: Status = {
+export const statusFixture: Status = {
   node: 'gw',
   version: '0.1.0',
   state: 'ready',
@@ -103,7 +103,7 @@ const statusFixture: Status = {
   pid: 1234,
 };
 
-const chainFixture = {
+export const chainFixture = {
   name: 'web',
   id: 7,
   mode: 'loose' as const,
@@ -116,7 +116,7 @@ const chainFixture = {
   packets: 5,
 };
 
-const dropsFixture: DropsView = {
+export const dropsFixture: DropsView = {
   interfaces: [
     {
       interface: 'mesh0',

@@ -208,7 +208,17 @@ test.serial('doctor finds the lab fit, and says what is wrong where something is
 
 test.serial('metrics and OpenAPI are served on the loopback port, which is read-only', async (t) => {
   const metrics = await lab.on('gw', 'curl', '-sS', 'http://127.0.0.1:7913/metrics');
-  t.regex(metrics, /lsr_packets_total\{interface="mesh0",direction="ingress",outcome="ended"\} [1-9]/);
+  for (const line of [
+    /^lsr_packets_total\{interface="mesh0",direction="ingress",outcome="ended"\} [1-9]/m,
+    /^lsr_chain_packets_total\{chain="web",verdict="complete"\} [1-9]/m,
+    /^lsr_path_bytes_total\{path="fw\/ids\/gw",outcome="ended"\} [1-9]/m,
+    /^lsr_store_bytes [1-9]/m,
+    /^lsr_apply_duration_seconds_count \d/m,
+    /^lsr_map_capacity\{map="flows"\} 1048576$/m,
+    /^lsr_audit_lost_packets_total 0$/m,
+    /^process_resident_memory_bytes [1-9]/m,
+  ])
+    t.regex(metrics, line);
   const openapi = JSON.parse(await lab.on('gw', 'curl', '-sS', 'http://127.0.0.1:7913/openapi.json'));
   t.truthy(openapi.paths['/v1/paths']);
   const refused = await lab.on(
