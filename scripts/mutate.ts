@@ -27,7 +27,7 @@ const files = ['parse.h', 'hop.h', 'function.h', 'resume.h', 'route.h', 'tag.h',
   (name) => `bpf/${name}`,
 );
 const copied = ['bpf', 'src', 'tests', 'package.json', 'tsconfig.json', 'build/Release/addon.node'];
-const tests = ['packets', 'differential', 'integrity', 'functions'].map(nameTest);
+const tests = ['packets', 'differential', 'integrity', 'functions', 'probes'].map(nameTest);
 /** Where another test than the first notices most. */
 const bestTests: Record<string, string> = {
   'bpf/function.h': nameTest('functions'),

@@ -14,18 +14,19 @@ static void check_chain(const struct lsr_decision *decision)
 {
 	const struct lsr_options *options = &decision->laid_out;
 	__u32 length = decision->header - LSR_BASE_HEADER;
-	__u32 used = options->route_length + options->record_length;
+	__u32 used = options->route_at + options->route_length + options->record_length;
 
 	hold(options->route_type == LSR_OPTION_LOOSE || options->route_type == LSR_OPTION_STRICT);
 	hold(options->route_length >= 7 && options->route_length <= 39);
 	hold(options->route_length % 4 == 3);
 	hold(options->route_pointer >= 4 && options->route_pointer % 4 == 0);
 	hold(options->route_pointer <= options->route_length + 1);
+	hold(options->route_at == (options->tag ? LSR_TAG_LENGTH : 0));
 	hold(used <= length && length - used < 4);
 	if (options->record_length)
 		hold(options->record_length % 4 == 3);
 	if (options->record_at) {
-		hold(options->record_at == options->route_length);
+		hold(options->record_at == options->route_at + options->route_length);
 		hold(options->record_pointer >= 4 && options->record_pointer % 4 == 0);
 		hold(options->record_pointer <= options->record_length + 1);
 	}
