@@ -1,7 +1,7 @@
 import { type Binding, countTagBytes } from '../../src/path.js';
 import type { DropReason } from '../../src/reasons.js';
+import { siphash } from '../../src/siphash.js';
 import { address, type Ipv4 } from './packet.js';
-import { siphash } from './siphash.js';
 
 /** Those that only tests/bpf/integrity.test.ts meets. */
 export const integrityReasons: readonly DropReason[] = [

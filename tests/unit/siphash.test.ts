@@ -1,11 +1,11 @@
-/** The C of bpf/siphash.h, the TypeScript of the tests, OpenSSL, and what was published. */
+/** The C of bpf/siphash.h, the TypeScript of src/siphash.ts, OpenSSL, and what was published. */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { siphash } from '../helpers/siphash.js';
+import { siphash } from '../../src/siphash.js';
 import { compileParser } from '../parser/harness.js';
 
 const key = Buffer.from('000102030405060708090a0b0c0d0e0f', 'hex');
