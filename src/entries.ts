@@ -294,7 +294,7 @@ function hopEntries(path: RenderedPath, edge: Address, reported: boolean, genera
 }
 
 /** The whole key, the route at any hop and, where they say anything, its two parts. */
-function hopKeys(path: RenderedPath, position: number): Buffer[] {
+export function hopKeys(path: RenderedPath, position: number): Buffer[] {
   const { LSR_PART_AHEAD, LSR_PART_RECORDED, LSR_PART_ROUTE, LSR_PART_WHOLE } = enums.lsr_part;
   const tag = countTagBytes(path);
   const options = Buffer.from(headerAt(path, position, 0).options).subarray(tag);

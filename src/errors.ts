@@ -5,6 +5,7 @@ export const errorTable = {
   KEYS_INVALID: { status: 422, exit: 2, title: 'The keys are not valid' },
   MESH_INVALID: { status: 422, exit: 2, title: 'The mesh document is not valid' },
   MESH_UNREADABLE: { status: 422, exit: 2, title: 'The mesh document cannot be read' },
+  CAPTURE_UNREADABLE: { status: 422, exit: 2, title: 'The capture cannot be read' },
   REQUEST_INVALID: { status: 400, exit: 2, title: 'The request is not valid' },
   BODY_TOO_LARGE: { status: 413, exit: 2, title: 'The request body is too large' },
   MEDIA_TYPE: { status: 415, exit: 2, title: 'The media type is not supported' },

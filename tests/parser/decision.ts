@@ -1,7 +1,7 @@
 /** What the C harness writes about a packet, and the same bytes as TypeScript would have written them. */
 import { endianness } from 'node:os';
+import { isMartian, judgeLayout, listOptions, type OptionList, readHeader } from '../../src/ipv4-header.js';
 import { reasons } from '../../src/reasons.js';
-import { isMartian, judgeLayout, listOptions, type OptionList, readHeader } from '../helpers/header.js';
 
 /** struct lsr_decision in decide.h. */
 export const DECISION_BYTES = 48;

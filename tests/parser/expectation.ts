@@ -3,9 +3,9 @@
  * walk_route() in bpf/hop.h. Behind the parser several reasons may be right; each has its condition here.
  */
 import { containsAddress, type Prefix, parseAddress } from '../../src/address.js';
+import { isMartian } from '../../src/ipv4-header.js';
 import { headerAt } from '../../src/path.js';
 import { pathsOf } from '../../src/render.js';
-import { isMartian } from '../helpers/header.js';
 import { mesh, node, rendered } from './chains.js';
 import type { Decision } from './decision.js';
 

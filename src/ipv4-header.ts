@@ -3,7 +3,7 @@
  * exactly one source route behind it; Record Route, if any, right behind it; less than four zero bytes behind that. It names the first
  * fault in the order of the options, then what is wrong with them as a whole.
  */
-import type { DropReason } from '../../src/reasons.js';
+import type { DropReason } from './reasons.js';
 
 export interface Option {
   kind: 'nop' | 'tag' | 'route' | 'record' | 'forbidden' | 'unknown';
