@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { defaultApi } from './client.js';
 import { addApplyCommand } from './commands/apply.js';
+import { addAuditCommand } from './commands/audit.js';
 import { addBackstopCommand } from './commands/backstop.js';
 import { addChainsCommand } from './commands/chains.js';
 import { addCheckCommand } from './commands/check.js';
@@ -30,6 +31,7 @@ const commands = [
   addChainsCommand,
   addPathsCommand,
   addDropsCommand,
+  addAuditCommand,
   addSummaryCommand,
   addTraceCommand,
   addDrainCommand,

@@ -51,6 +51,7 @@ export function makeHeaderTable({ mesh, chains, paths }: Rendered): HeaderTable 
     addresses.set(node, new Set(own));
   }
   const all = new Set([...addresses.values()].flatMap((own) => [...own]));
+  const found = new Map<string, RenderedChain | null>();
   const knows = (node: string | undefined, path: RenderedPath): boolean =>
     node !== undefined &&
     (path.hops.some((hop) => hop.node === node) ||
@@ -62,12 +63,23 @@ export function makeHeaderTable({ mesh, chains, paths }: Rendered): HeaderTable 
       const node = nodes.get(key.hop);
       return parts.get(encodeKey(key, part))?.findLast(({ path }) => knows(node, path));
     },
-    findChain: (path, number, destination) => findLongest(users.get(path) ?? [], path, number, destination),
+    findChain(path, number, destination) {
+      const key = `${path.id} ${number} ${destination}`;
+      const known = found.get(key);
+      if (known !== undefined) return known ?? undefined;
+      if (found.size >= FOUND_MAX) found.clear();
+      const chain = findLongest(users.get(path) ?? [], path, number, destination);
+      found.set(key, chain ?? null);
+      return chain;
+    },
     findNode: (address) => nodes.get(address),
     owns: (node, address) => addresses.get(node)?.has(address) ?? false,
     isOfMesh: (address) => all.has(address),
   };
 }
+
+/** Destinations whose chain is remembered: a mesh may have 100,000 prefixes to look through. */
+const FOUND_MAX = 65_536;
 
 function indexPaths(paths: readonly RenderedPath[]) {
   const whole = new Map<string, Prediction>();

@@ -151,7 +151,7 @@ function isListPointer(pointer: number, length: number): boolean {
 }
 
 /** RFC 1071: with its checksum in it, a header adds up to 0xffff. */
-function hasRightChecksum(bytes: Uint8Array, headerLength: number): boolean {
+export function hasRightChecksum(bytes: Uint8Array, headerLength: number): boolean {
   let sum = 0;
   for (let at = 0; at < headerLength; at += 2) sum += read16(bytes, at);
   while (sum > 0xffff) sum = (sum % 0x10000) + Math.floor(sum / 0x10000);

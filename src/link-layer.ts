@@ -1,4 +1,4 @@
-import type { CapturedPacket } from './capture-file.js';
+import type { CapturedPacket } from './capture.js';
 
 /** Of https://www.tcpdump.org/linktypes.html; 12 is what some systems write for raw IP. */
 const linkTypes = { ethernet: 1, rawOld: 12, raw: 101, cooked: 113, ipv4: 228, cooked2: 276 } as const;

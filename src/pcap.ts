@@ -1,11 +1,11 @@
-import type { Cursor } from './capture-bytes.js';
 import {
   type Capture,
   type CapturedPacket,
   type CaptureInterface,
   damage,
   PACKET_BYTES_MAX,
-} from './capture-file.js';
+} from './capture.js';
+import type { Cursor } from './capture-bytes.js';
 
 /** Bytes of the file's header behind its magic number, and of each packet's. */
 const fileHeader = 20;

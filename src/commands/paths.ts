@@ -5,7 +5,6 @@ import type { Gap, GapCause } from '../gap.js';
 import { printAnswer } from '../output.js';
 import { sortKeys } from '../path-query.js';
 import type { PathRecord, PathsPage } from '../record.js';
-import { formatTable } from '../table.js';
 import { verdicts } from '../verdict.js';
 
 interface PathsOptions {
@@ -52,8 +51,8 @@ async function listPaths(_options: unknown, command: Command): Promise<void> {
   const { chain, node, source, destination, verdict, since, sort } = filter;
   const query = { chain, node, source, destination, verdict, since, sort };
   const page = join ? await joinPages([api, ...join], query, limit) : await collectPages(api, query, limit);
-  const { formatFlow, formatRoute } = await import('../flow.js');
-  printAnswer(json, page, () => formatPaths(page, { formatFlow, formatRoute }));
+  const { formatRecords } = await import('../path-table.js');
+  printAnswer(json, page, () => formatPaths(page, formatRecords));
 }
 
 /** The API's largest page. */
@@ -101,16 +100,16 @@ async function collectPages(api: string, filter: Filter, limit: number): Promise
   return { records, gaps, nextCursor: cursor ?? null };
 }
 
-type FlowFormats = Pick<typeof import('../flow.js'), 'formatFlow' | 'formatRoute'>;
+type FormatRecords = typeof import('../path-table.js').formatRecords;
 
-function formatPaths({ records, gaps, nextCursor }: PathsPage, formats: FlowFormats): string {
+function formatPaths({ records, gaps, nextCursor }: PathsPage, formatRecords: FormatRecords): string {
   const missing = gaps.map(formatGap);
   if (records.length === 0)
     return [
       'no flow was recorded here that fits; records are made by the last hop of a chain',
       ...missing,
     ].join('\n');
-  const table = formatRecords(records, formats);
+  const table = formatRecords(records);
   const older = nextCursor === null ? [] : [`and older ones: --limit ${records.length * 10} shows more`];
   return [table, ...older, ...explainDeviations(records), ...missing].join('\n');
 }
@@ -135,19 +134,6 @@ const causes: Record<GapCause, string> = {
 function formatGap({ cause, since, until, packets }: Gap): string {
   const span = since === null ? `before ${until}` : `from ${since} to ${until}`;
   return `records are missing ${span}: ${causes[cause]}${packets === null ? '' : `, ${packets} packets`}`;
-}
-
-function formatRecords(records: readonly PathRecord[], { formatFlow, formatRoute }: FlowFormats): string {
-  const rows = records.map((record) => [
-    record.lastSeen,
-    formatFlow(record.flow),
-    record.chain,
-    [record.verdict, ...record.reasons.map((reason) => `(${reason})`)].join(' '),
-    formatRoute(record.recorded),
-    record.packets,
-    record.bytes,
-  ]);
-  return formatTable(['last seen', 'flow', 'chain', 'verdict', 'route', 'packets', 'bytes'], rows);
 }
 
 const secondsIn: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
