@@ -5,7 +5,10 @@ import { formatRecords } from './path-table.js';
 
 /** For people: what was read, the ways, and what is wrong by reason, the first packet of each named. */
 export function formatAudit({ capture, records, violations, explanations }: CaptureReport): string {
-  const table = records.length === 0 ? 'no packet of a chain that fits' : formatRecords(records);
+  const table =
+    records.length === 0 ? 'no packet of a chain that fits' : formatRecords(records.slice(0, SHOWN_MAX));
+  const rest = records.length - SHOWN_MAX;
+  const more = rest > 0 ? `\nand ${rest} older ones: --json has them all` : '';
   const kinds = new Map<string, Violation[]>();
   for (const violation of violations)
     kinds.set(violation.reason, [...(kinds.get(violation.reason) ?? []), violation]);
@@ -14,8 +17,11 @@ export function formatAudit({ capture, records, violations, explanations }: Capt
     return [formatKind(reason, list), `  ${meaning}`, ...(advice === '' ? [] : [`  ${advice}`])].join('\n');
   });
   const lines = [formatCounts(capture, records.length, violations), ...listNotes(capture)];
-  return [lines.join('\n'), table, ...blocks].join('\n\n');
+  return [lines.join('\n'), table + more, ...blocks].join('\n\n');
 }
+
+/** Of records, in a table for people. */
+const SHOWN_MAX = 1000;
 
 function formatCounts(
   { file, packets, ipv4, sourceRoutes }: CaptureReport['capture'],

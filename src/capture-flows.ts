@@ -16,13 +16,15 @@ export interface Row {
   protocol: number;
   sourcePort: number | null;
   destinationPort: number | null;
-  /** By the reason to drop them; null: a hop takes them. */
-  tallies: Map<DropReason | null, Tally>;
+  /** One for each outcome. A list, as a map for each of a million rows takes seconds of garbage collection. */
+  tallies: Tally[];
 }
 
 export interface Tally {
+  /** To drop them; null: a hop takes them. */
+  reason: DropReason | null;
   /** By the point where they were captured: the same packet may pass many of them on one leg. */
-  points: Map<number, { packets: number; bytes: number }>;
+  points: { point: number; packets: number; bytes: number }[];
   /** Number of the first packet. */
   first: number;
   firstTime: number | null;
@@ -54,6 +56,7 @@ export interface FlowTable {
 
 /** So many different headers are told apart. Behind them, packets that are in order are not counted by flow, and others by reason. */
 const ROWS_MAX = 1_000_000;
+const CHECKS_MAX = 65_536;
 
 /** One lookup a packet: the key is all of its header that a hop looks at. */
 export function makeFlowTable(
@@ -63,14 +66,25 @@ export function makeFlowTable(
   const rows = new Map<string, Row | null>();
   const counts: FlowCounts = { routed: 0, probes: 0, unchecked: 0, untold: 0 };
   const judge = makeJudge(checkTag, counts);
+  /** Flows differ in their ports more often than in anything else. */
+  const checks = new Map<string, RouteCheck | null>();
+  const check = (ip: Buffer, header: number): RouteCheck | null => {
+    const key = makeKey(ip, header, header);
+    const known = checks.get(key);
+    if (known !== undefined) return known;
+    const made = checkRoute(table, Buffer.from(ip.subarray(0, header)));
+    if (checks.size >= CHECKS_MAX) checks.clear();
+    checks.set(key, made);
+    return made;
+  };
 
   const add = (packet: CapturedPacket, at: number, header: number): void => {
     const ip = packet.bytes.subarray(at);
-    const key = makeKey(ip, header);
+    const key = makeKey(ip, header, findEnd(ip, header));
     let row = rows.get(key);
     if (row === undefined) {
-      const check = checkRoute(table, Buffer.from(ip.subarray(0, header)));
-      row = check && makeRow(check, ip, header);
+      const checked = check(ip, header);
+      row = checked && makeRow(checked, ip, header);
       if (rows.size < ROWS_MAX) rows.set(key, row);
     }
     if (!row) return;
@@ -105,12 +119,16 @@ function readLength(ip: Buffer, available: number, header: number): number {
   return total < header || total > available ? 0 : total;
 }
 
-/** Source, destination, options without the tag's hash, and ports; in front what else makes a difference. */
-function makeKey(ip: Buffer, header: number): string {
+/** Where the ports end, or the header where there are none. */
+function findEnd(ip: Buffer, header: number): number {
   const isFragment = (ip.readUInt16BE(6) & 0x3fff) !== 0;
+  return hasPorts(ip[9] ?? 0) && !isFragment ? header + 4 : header;
+}
+
+/** Source, destination, options without the tag's hash, up to `end`; in front what else makes a difference. */
+function makeKey(ip: Buffer, header: number, end: number): string {
   const isLater = (ip.readUInt16BE(6) & 0x1fff) !== 0;
-  const end = hasPorts(ip[9] ?? 0) && !isFragment ? header + 4 : header;
-  const kind = String.fromCharCode(ip[9] ?? 0, isLater ? 1 : 0);
+  const kind = String.fromCharCode(ip[9] ?? 0, (isLater ? 1 : 0) + (end > header ? 2 : 0));
   const isTagged = ip[20] === enums.lsr_option.LSR_OPTION_INTEGRITY && header >= 32;
   if (!isTagged) return kind + ip.toString('latin1', 12, end);
   return kind + ip.toString('latin1', 12, 24) + ip.toString('latin1', 32, end);
@@ -128,7 +146,7 @@ function makeRow(check: RouteCheck, ip: Buffer, header: number): Row {
     protocol,
     sourcePort: hasAny ? ip.readUInt16BE(header) : null,
     destinationPort: hasAny ? ip.readUInt16BE(header + 2) : null,
-    tallies: new Map(),
+    tallies: [],
   };
 }
 
@@ -178,10 +196,10 @@ function count(
   verified: boolean,
 ): void {
   const { number, time } = packet;
-  let tally = row.tallies.get(reason);
+  let tally = row.tallies.find((one) => one.reason === reason);
   if (!tally) {
-    tally = { points: new Map(), first: number, firstTime: time, lastTime: time, packets: 0, verified: 0 };
-    row.tallies.set(reason, tally);
+    tally = { reason, points: [], first: number, firstTime: time, lastTime: time, packets: 0, verified: 0 };
+    row.tallies.push(tally);
   }
   if (time !== null) {
     if (tally.firstTime === null || time < tally.firstTime) tally.firstTime = time;
@@ -190,11 +208,11 @@ function count(
   tally.packets++;
   if (verified) tally.verified++;
   const point = findPoint(packet);
-  const counted = tally.points.get(point);
+  const counted = tally.points.find((one) => one.point === point);
   if (counted) {
     counted.packets++;
     counted.bytes += bytes;
-  } else tally.points.set(point, { packets: 1, bytes });
+  } else tally.points.push({ point, packets: 1, bytes });
 }
 
 const { LSR_PROBE_PORT } = enums.lsr_limits;

@@ -44,7 +44,8 @@ export function groupSightings(intent: Intent, rows: readonly Row[]): Sightings 
   const dropped = new Map<string, Sighting[]>();
   for (const row of rows) {
     const flow = Object.values(makeFlow(row)).join(' ');
-    for (const [reason, tally] of row.tallies) {
+    for (const tally of row.tallies) {
+      const { reason } = tally;
       const { chain, prediction, hop } = row.check;
       const judgement = judge(row, reason);
       const group = reason === null ? taken : dropped;
@@ -173,7 +174,7 @@ export function makeFlow({ source, check, protocol, sourcePort, destinationPort 
 export function countMost(sightings: readonly Sighting[]): { packets: number; bytes: number } {
   const points = new Map<number, { packets: number; bytes: number }>();
   for (const { tally } of sightings) {
-    for (const [point, { packets, bytes }] of tally.points) {
+    for (const { point, packets, bytes } of tally.points) {
       const sum = points.get(point) ?? { packets: 0, bytes: 0 };
       points.set(point, { packets: sum.packets + packets, bytes: sum.bytes + bytes });
     }
