@@ -1,4 +1,5 @@
 import type { CaptureReport } from './capture-audit.js';
+import { ROWS_MAX } from './capture-flows.js';
 import type { Violation } from './capture-violations.js';
 import { formatFlow } from './flow.js';
 import { formatRecords } from './path-table.js';
@@ -51,7 +52,7 @@ function listNotes(capture: CaptureReport['capture']): string[] {
       tagsUnchecked > 0,
       `${tagsUnchecked} integrity tags were not checked: --keys, and 78 bytes of each packet`,
     ],
-    [untold > 0, `${untold} packets are in no record: more than a million different headers`],
+    [untold > 0, `${untold} packets are in no record: more than ${ROWS_MAX} different headers`],
     [probes > 0, `${probes} probes of agents are left out`],
     ...unread.map(({ name, linkType, packets }): [boolean, string] => [
       true,

@@ -54,8 +54,11 @@ export interface FlowTable {
   add(packet: CapturedPacket, at: number, header: number): void;
 }
 
-/** So many different headers are told apart. Behind them, packets that are in order are not counted by flow, and others by reason. */
-const ROWS_MAX = 1_000_000;
+/**
+ * So many different headers are told apart: each of as many flows as an agent's table holds, at four hops; that takes 500 MB.
+ * Behind them, packets that are in order are not counted by flow, and others by reason.
+ */
+export const ROWS_MAX = 262_144;
 const CHECKS_MAX = 65_536;
 
 /** One lookup a packet: the key is all of its header that a hop looks at. */
@@ -170,8 +173,9 @@ function makeJudge(checkTag: ReturnType<typeof makeTagCheck> | null, counts: Flo
     } else if (path.binding !== 'none') counts.unchecked++;
     if (faults.end === 'reflect') return drop('reflect');
     const ttl = ip[8] ?? 0;
-    if (position < path.hops.length ? ttl <= 1 : ttl === 0) return drop('ttl');
+    if (position < path.hops.length && ttl <= 1) return drop('ttl');
     if (faults.end) return drop(faults.end);
+    if (ttl === 0) return drop('ttl');
     return path.binding !== 'none' && checkTag && answer === null ? { reason: null, verified: true } : fine;
   };
 }

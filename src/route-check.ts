@@ -68,7 +68,8 @@ function checkPlain(table: HeaderTable, header: Buffer): RouteCheck | null {
     faults: { options: null, route: null, end: null, [stage]: reason },
   });
   if (list.fault) return refuse('options', list.fault);
-  if (!route) return refuse('options', layout.fault ?? 'layout');
+  const isTagged = list.options.some(({ kind }) => kind === 'tag');
+  if (!route) return refuse('options', isTagged ? 'layout' : 'forbidden_option'); // masked, where it must not be
   if (layout.fault) return refuse('route', layout.fault);
   const record = layout.blank || (list.options.find(({ kind }) => kind === 'record')?.length ?? 0);
   const { type, length, pointer } = route;
