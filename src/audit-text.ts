@@ -46,11 +46,11 @@ function listNotes(capture: CaptureReport['capture']): string[] {
     ],
     [
       snapped > 0,
-      `${snapped} packets were cut before the end of their options: capture 74 bytes or more of each`,
+      `${snapped} packets were cut before the end of their options: keep 78 bytes of IPv4 or more`,
     ],
     [
       tagsUnchecked > 0,
-      `${tagsUnchecked} integrity tags were not checked: --keys, and 78 bytes of each packet`,
+      `${tagsUnchecked} integrity tags were not checked: they need --keys, times, and ports`,
     ],
     [untold > 0, `${untold} packets are in no record: more than ${ROWS_MAX} different headers`],
     [probes > 0, `${probes} probes of agents are left out`],

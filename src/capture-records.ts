@@ -121,7 +121,17 @@ function recordFlow(sightings: Sighting[]): AuditRecord[] {
       ),
   );
   const legs = listLegs(sightings);
-  return lasting.map(({ variant }) => makeRecord(variant, legs));
+  return lasting.flatMap(({ variant }) => splitByRecord(variant)).map((part) => makeRecord(part, legs));
+}
+
+/** As the agents do: fragments that are not the first carry no Record Route, and have a record of their own. */
+function splitByRecord(sightings: readonly Sighting[]): Sighting[][] {
+  const parts = new Map<string, Sighting[]>();
+  for (const sighting of sightings) {
+    const key = sighting.row.check.record.join(' ');
+    parts.set(key, [...(parts.get(key) ?? []), sighting]);
+  }
+  return [...parts.values()];
 }
 
 const readPosition = ({ row }: Sighting): number => row.check.prediction?.position ?? 0;
@@ -139,19 +149,18 @@ function makeRecord(sightings: readonly Sighting[], legs: AuditRecord['legs']): 
   const { position = 0, path } = row.check.prediction ?? {};
   const next = legs.length > 0 && path && position < path.hops.length ? path.hops[position - 1] : undefined;
   const isVerified = sightings.every(({ tally }) => tally.verified > 0 && tally.verified === tally.packets);
-  const record = [...sightings].sort((a, b) => b.row.check.record.length - a.row.check.record.length)[0];
   const { expected, recorded, verdict, reasons: told, chain, integrity } = judgement;
   const flow = makeFlow(row);
   const shown: AuditRecord['verdict'] = next && verdict === 'complete' ? 'partial' : verdict;
   return {
-    id: identify([chain, path?.id, ...Object.values(flow), shown, ...told, ...recorded]),
+    id: identify([chain, path?.id, ...Object.values(flow), shown, ...told, ...recorded, row.check.record]),
     chain,
     generation: 0,
     flow,
     expected,
     // What is on a leg has been at the hops before, and may get lost before the next.
     recorded: next ? recorded.slice(0, -1) : recorded,
-    recordRoute: legs.length > 0 ? (record?.row.check.record ?? []).map(formatAddress) : [],
+    recordRoute: legs.length > 0 ? row.check.record.map(formatAddress) : [],
     verdict: shown,
     reasons: next ? [...told, `seen_to:${next.node}`] : told,
     ...countMost(sightings),
