@@ -19,11 +19,6 @@ export interface AuditRecord extends Omit<PathRecord, 'verdict' | 'firstSeen' | 
   legs: { to: string; packets: number; bytes: number }[];
 }
 
-export const auditVerdicts: readonly AuditRecord['verdict'][] = [
-  ...(['complete', 'partial'] as const),
-  ...(['detour', 'skipped', 'truncated', 'forged'] as const),
-];
-
 /** One header of a flow, with one outcome. */
 export interface Sighting {
   row: Row;
