@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { formatAddress } from './address.js';
 import type { Intent } from './audit.js';
 import type { Row, Tally } from './capture-flows.js';
-import { type Judgement, judgeFlow } from './judge.js';
+import { explainRecord } from './explanation.js';
+import { type Judgement, judgeFlow, readVisited } from './judge.js';
 import { enums } from './layout.js';
 import { type DropReason, reasons } from './reasons.js';
 import type { Flow, PathRecord, Verdict } from './record.js';
@@ -83,7 +84,12 @@ function makeJudge(intent: Intent): (row: Row, reason: DropReason | null) => Jud
     const key = [reason, chain?.id, path, hop, options.toString('latin1', begin)].join(' ');
     const judged = known.get(key);
     if (judged) return judged;
-    const evidence = { chain: reason === null ? (chain?.id ?? 0) : 0, path, hop, options };
+    const evidence = {
+      chain: reason === null ? (chain?.id ?? 0) : 0,
+      path,
+      hop,
+      visited: readVisited(options),
+    };
     const judgement = judgeFlow([intent], {
       ...evidence,
       reason: reason === null ? enums.lsr_reason.LSR_ENDED : (reasonNumbers.get(reason) ?? 0),
@@ -147,8 +153,7 @@ function makeRecord(sightings: readonly Sighting[], legs: AuditRecord['legs']): 
   const { expected, recorded, verdict, reasons: told, chain, integrity } = judgement;
   const flow = makeFlow(row);
   const shown: AuditRecord['verdict'] = next && verdict === 'complete' ? 'partial' : verdict;
-  return {
-    id: identify([chain, path?.id, ...Object.values(flow), shown, ...told, ...recorded, row.check.record]),
+  const record = {
     chain,
     generation: 0,
     flow,
@@ -156,12 +161,20 @@ function makeRecord(sightings: readonly Sighting[], legs: AuditRecord['legs']): 
     // What is on a leg has been at the hops before, and may get lost before the next.
     recorded: next ? recorded.slice(0, -1) : recorded,
     recordRoute: legs.length > 0 ? row.check.record.map(formatAddress) : [],
-    verdict: shown,
     reasons: next ? [...told, `seen_to:${next.node}`] : told,
     ...countMost(sightings),
     ...spanTimes(sightings),
     firstPacket: Math.min(...sightings.map(({ tally }) => tally.first)),
-    integrity: isVerified ? integrity : 'none',
+    integrity: isVerified ? integrity : ('none' as const),
+    arrivedFrom: null,
+  };
+  return {
+    id: identify([chain, path?.id, ...Object.values(flow), shown, ...told, ...recorded, row.check.record]),
+    ...record,
+    verdict: shown,
+    explanation: next
+      ? `was seen on its way to ${next.node}; the capture tells no more`
+      : explainRecord({ ...record, verdict }),
     legs,
   };
 }

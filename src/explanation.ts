@@ -2,8 +2,13 @@ import { lookUp } from './mesh.js';
 import { explanations } from './reasons.js';
 import type { FlowRow, RouteEntry } from './record.js';
 
+type Explained = Pick<
+  FlowRow,
+  'chain' | 'expected' | 'recorded' | 'recordRoute' | 'verdict' | 'reasons' | 'arrivedFrom'
+>;
+
 /** What a record says, in one sentence. */
-export function explainRecord(record: FlowRow): string {
+export function explainRecord(record: Explained): string {
   const { chain, expected, recorded, verdict, reasons } = record;
   const way = listNames(expected);
   const without = reasons.flatMap((reason) => explainAbsence(reason) ?? []).join(', ');
@@ -21,14 +26,14 @@ export function explainRecord(record: FlowRow): string {
   }
 }
 
-function explainDetour({ chain, reasons, recordRoute }: FlowRow): string {
+function explainDetour({ chain, reasons, recordRoute }: Explained): string {
   const strangers = reasons.flatMap((reason) => /^record_route:(.*)$/.exec(reason)?.[1] ?? []);
   const after = reasons.includes('detour') ? ', so the packet was dropped' : '';
   const place = recordRoute.length > 1 ? ` (${recordRoute.join(', ')})` : '';
   return `${strangers.join(' and ')} stands in Record Route${place}, and is no address of a hop of chain ${chain}${after}`;
 }
 
-function explainSkip({ chain, expected, recorded, reasons, arrivedFrom }: FlowRow): string {
+function explainSkip({ chain, expected, recorded, reasons, arrivedFrom }: Explained): string {
   const here = recorded.at(-1);
   const done = recorded.length - 1;
   const place = expected.findIndex(({ address }) => address === here?.address);

@@ -210,6 +210,11 @@ for (const name of ['stack', 'stackStrict']) {
   });
 }
 
+test.serial('stack: what has a TTL of 1 after the stack goes on, as the stack has seen to it', (t) => {
+  const { seen } = exchange('mesh0', chained('stack', 1, { ttl: 2 }), { mesh0: 1 });
+  t.is(hex(seen.mesh0?.[0]), onward('stack', { ttl: 1 }));
+});
+
 test.serial('stack: nftables sees the true flow, and what it drops is dropped', (t) => {
   const rule = `ip saddr ${client} ip daddr ${server} udp dport`;
   nft(
