@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Readable } from 'node:stream';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBaseLogger, FastifyInstance, FastifySchemaCompiler, RawServerDefault } from 'fastify';
 import { type TSchema, Type } from 'typebox';
@@ -11,6 +12,8 @@ import {
   ChainNameSchema,
   ChainsSchema,
   DropsSchema,
+  type ExportQuery,
+  ExportQuerySchema,
   NoQuerySchema,
   type PathsQuery,
   PathsQuerySchema,
@@ -20,11 +23,14 @@ import {
 } from './api-schemas.js';
 import { DrainsSchema } from './drains.js';
 import { LsrError } from './errors.js';
+import { streamExport } from './export.js';
+import { exportTypes } from './export-format.js';
 import { KeysSchema, KeysViewSchema } from './keys.js';
+import { API_LIMITS } from './limits.js';
 import { MeshSchema } from './mesh.js';
 import type { MeshReader } from './mesh-reader.js';
 import type { PathFilter } from './path-query.js';
-import { PathsPageSchema } from './record.js';
+import { PathRecordSchema, PathsPageSchema } from './record.js';
 import type { Store } from './store.js';
 import { SummarySchema } from './summary.js';
 import { type TraceQuery, TraceQuerySchema, TraceSchema } from './trace.js';
@@ -69,6 +75,7 @@ export function addRoutes(app: Scope, context: RouteContext): void {
   addKeyRoutes(app, context);
   addDrainRoutes(app, context);
   addPathsRoute(app, context);
+  addExportRoute(app, context);
   addTraceRoute(app, context);
   app.get(
     '/metrics',
@@ -168,6 +175,29 @@ function addPathsRoute(app: Scope, { agent, store }: RouteContext): void {
   });
 }
 
+function addExportRoute(app: Scope, { agent, store }: RouteContext): void {
+  const summary =
+    'All records that fit and that there were when it began, in the order in which they were made';
+  const { schema } = answering(summary, exportAnswer, ExportQuerySchema);
+  let running = 0;
+  // Without HEAD: fastify would make the whole export for it, and throw it away.
+  app.get('/v1/paths/export', { schema, exposeHeadRoute: false }, async (request, reply) => {
+    const { format = 'ndjson', ...query } = request.query as ExportQuery;
+    const filter = toFilter(query);
+    if (running >= API_LIMITS.exports)
+      throw new LsrError(
+        'TOO_MANY_REQUESTS',
+        `${running} exports are under way; try again when one has ended`,
+      );
+    running += 1;
+    reply.raw.once('close', () => {
+      running -= 1;
+    });
+    await agent.flush();
+    return reply.type(exportTypes[format]).send(streamExport(store, filter, format, reply.raw));
+  });
+}
+
 const failure = {
   description: 'What went wrong',
   content: { 'application/problem+json': { schema: ProblemSchema } },
@@ -176,6 +206,14 @@ const failure = {
 const meshAnswer = {
   description: 'The mesh document',
   content: { 'application/json': { schema: MeshSchema }, 'application/yaml': { schema: Type.String() } },
+};
+
+const exportAnswer = {
+  description: 'A record a line',
+  content: {
+    [exportTypes.ndjson]: { schema: PathRecordSchema },
+    [exportTypes.csv]: { schema: Type.Unsafe<Readable>({ type: 'string' }) },
+  },
 };
 
 function answering<Answer extends object>(

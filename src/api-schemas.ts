@@ -1,4 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox';
+import { type ExportFormat, exportFormats } from './export-format.js';
 import { type FunctionKind, functionKinds } from './mesh.js';
 import { type SortKey, sortKeys } from './path-query.js';
 import { VerdictSchema } from './record.js';
@@ -188,21 +189,25 @@ export type DropsView = Static<typeof DropsSchema>;
 
 export const pageLimit = { default: 100, maximum: 1000 } as const;
 
+const pathFilters = {
+  chain: Type.Optional(Type.String({ minLength: 1, maxLength: 63 })),
+  node: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: 63,
+      description: 'a node of the flow’s path, or one that it went to',
+    }),
+  ),
+  source: Type.Optional(Type.String({ description: 'an address or a prefix: 10.1.0.10 or 10.1.0.0/24' })),
+  destination: Type.Optional(Type.String({ description: 'an address or a prefix' })),
+  verdict: Type.Optional(VerdictSchema),
+  since: Type.Optional(Type.String({ format: 'date-time', description: 'seen at or after this time' })),
+  until: Type.Optional(Type.String({ format: 'date-time', description: 'seen before this time' })),
+};
+
 export const PathsQuerySchema = Type.Object(
   {
-    chain: Type.Optional(Type.String({ minLength: 1, maxLength: 63 })),
-    node: Type.Optional(
-      Type.String({
-        minLength: 1,
-        maxLength: 63,
-        description: 'a node of the flow’s path, or one that it went to',
-      }),
-    ),
-    source: Type.Optional(Type.String({ description: 'an address or a prefix: 10.1.0.10 or 10.1.0.0/24' })),
-    destination: Type.Optional(Type.String({ description: 'an address or a prefix' })),
-    verdict: Type.Optional(VerdictSchema),
-    since: Type.Optional(Type.String({ format: 'date-time', description: 'seen at or after this time' })),
-    until: Type.Optional(Type.String({ format: 'date-time', description: 'seen before this time' })),
+    ...pathFilters,
     sort: Type.Optional(Type.Unsafe<SortKey>({ type: 'string', enum: [...sortKeys], default: 'lastSeen' })),
     order: Type.Optional(
       Type.Unsafe<'asc' | 'desc'>({ type: 'string', enum: ['asc', 'desc'], default: 'desc' }),
@@ -221,6 +226,17 @@ export const PathsQuerySchema = Type.Object(
   closed,
 );
 export type PathsQuery = Static<typeof PathsQuerySchema>;
+
+export const ExportQuerySchema = Type.Object(
+  {
+    ...pathFilters,
+    format: Type.Optional(
+      Type.Unsafe<ExportFormat>({ type: 'string', enum: [...exportFormats], default: 'ndjson' }),
+    ),
+  },
+  closed,
+);
+export type ExportQuery = Static<typeof ExportQuerySchema>;
 
 export const ChainNameSchema = Type.Object(
   { name: Type.String({ minLength: 1, maxLength: 80, description: 'a chain, or one of its segments' }) },

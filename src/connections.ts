@@ -16,6 +16,9 @@ export interface Exchange {
   response: ServerResponse;
 }
 
+/** A route emits this on a response that lasts, when the client has taken enough of it to get `answerMs` again. */
+export const progress = Symbol('progress');
+
 /** The clients of one listener; oldest silence first, since a Map keeps the order of insertion. */
 export type Connections = ReadonlyMap<Duplex, Dialogue>;
 
@@ -39,6 +42,7 @@ export function watchConnections(server: Server, refuse: (socket: Socket) => voi
     dialogue.newest = request;
     dialogue.pending.push(exchange);
     const overdue = setTimeout(() => socket.destroy(), API_LIMITS.answerMs).unref();
+    response.on(progress, () => overdue.refresh());
     response.once('close', () => {
       clearTimeout(overdue);
       dialogue.pending = dialogue.pending.filter((other) => other !== exchange);

@@ -55,8 +55,12 @@ export const API_LIMITS = {
   headerMs: 3_000,
   /** Until the body is there. */
   requestMs: 8_000,
-  /** Until the client has taken the answer. */
+  /** Until the client has taken the answer; of an export, `exportBytes` more of it. */
   answerMs: 30_000,
+  /** Exports at once. */
+  exports: 4,
+  /** What a client must take of an export in each `answerMs`, bytes. */
+  exportBytes: 64 * 1024,
   /** Until a client that was refused has read why. */
   lingerMs: 500,
   /** Between two requests of a connection. */

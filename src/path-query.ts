@@ -25,6 +25,8 @@ export interface PathFilter {
   limit: number;
 }
 
+export type WalkFilter = Omit<PathFilter, 'cursor' | 'limit' | 'sort' | 'order'>;
+
 export interface Found {
   rows: RecordColumns[];
   nextCursor: string | null;
@@ -89,6 +91,28 @@ export function findPage(
       nextCursor: formatCursor(sort, order, [Number(last[column as keyof RecordColumns]), last.number]),
     };
   return { rows: page, nextCursor: end && formatCursor(sort, order, end) };
+}
+
+/** A step of a walk: whichever comes first. */
+const walkStep = { records: 1000, numbers: 10_000 } as const;
+
+/** Records that fit of the next numbers behind `after`, up to `last`; and how far that was. */
+export function findStep(
+  connection: Connection,
+  ways: ReadonlyMap<number, Way>,
+  filter: WalkFilter,
+  after: number,
+  last: number,
+): { rows: RecordColumns[]; number: number } {
+  const conditions = listConditions({ ...filter, limit: walkStep.records }, ways);
+  if (conditions === null) return { rows: [], number: last };
+  const end = Math.min(after + walkStep.numbers, last);
+  const all = [...conditions, { sql: 'number > ? AND number <= ?', values: [after, end] }];
+  // By an index all that fits would be sorted anew for each step.
+  const sql = `SELECT * FROM record NOT INDEXED ${where(all)} ORDER BY number LIMIT ?`;
+  const values = all.flatMap(({ values }) => values);
+  const rows = connection.prepare(sql).all(...values, walkStep.records) as RecordColumns[];
+  return { rows, number: rows.length < walkStep.records ? end : (rows.at(-1)?.number ?? end) };
 }
 
 /** null where nothing can fit. */

@@ -1,8 +1,15 @@
 import { resolve } from 'node:path';
 import type { Gap, GapCause } from './gap.js';
-import { findPage, type PageCost, type PathFilter, pageCost } from './path-query.js';
+import {
+  findPage,
+  findStep,
+  type PageCost,
+  type PathFilter,
+  pageCost,
+  type WalkFilter,
+} from './path-query.js';
 import { columns, toColumns, toRecord, toWay } from './path-row.js';
-import type { FlowRow, PathsPage, Verdict } from './record.js';
+import type { FlowRow, PathRecord, PathsPage, Verdict } from './record.js';
 import type { Retention } from './retention.js';
 import { type Connection, isCorrupt, moveAside, openDatabase, storeError } from './store-file.js';
 import type { Amount } from './summary.js';
@@ -135,6 +142,29 @@ export class Store {
       return row[pragma] ?? 0;
     };
     return (read('page_count') - read('freelist_count')) * read('page_size');
+  }
+
+  /**
+   * Records by number: a record has one from its first row on, and keeps it, whatever is added to it later. So a walk from 0 to
+   * lastNumber() meets each record that there was when it began, once. A step takes a bounded time.
+   */
+  walkPaths(filter: WalkFilter, after: number, last: number): { records: PathRecord[]; number: number } {
+    return this.#attempt('cannot be read', ({ connection, ways: { all: ways } }) => {
+      const { rows, number } = findStep(connection, ways, filter, after, last);
+      const records = rows.flatMap((row) => {
+        const way = ways.get(row.way);
+        return way ? toRecord(row, way) : [];
+      });
+      return { records, number };
+    });
+  }
+
+  /** 0 where there are no records. */
+  lastNumber(): number {
+    return this.#attempt('cannot be read', ({ connection }) => {
+      const row = connection.prepare('SELECT coalesce(max(number), 0) AS last FROM record').get();
+      return (row as { last: number }).last;
+    });
   }
 
   readMark(): Mark | null {
