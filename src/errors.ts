@@ -19,6 +19,8 @@ export const errorTable = {
   MESH_ABSENT: { status: 404, exit: 1, title: 'No mesh document has been applied' },
   CAPACITY: { status: 507, exit: 1, title: 'A table of the data path is too small' },
   AGENT_UNREACHABLE: { status: 503, exit: 1, title: 'The agent cannot be reached' },
+  COLLECTOR: { status: 502, exit: 1, title: 'The collector cannot be used' },
+  OUTPUT: { status: 500, exit: 1, title: 'The output cannot be written' },
   AGENT_RUNNING: { status: 409, exit: 1, title: 'Another agent runs on this host' },
   PRIVILEGES: { status: 403, exit: 1, title: 'A right is missing' },
   KERNEL: { status: 500, exit: 1, title: 'The kernel refused' },
