@@ -10,6 +10,7 @@ import { addDaemonCommand } from './commands/daemon.js';
 import { addDoctorCommand } from './commands/doctor.js';
 import { addDrainCommand } from './commands/drain.js';
 import { addDropsCommand } from './commands/drops.js';
+import { addExportCommand } from './commands/export.js';
 import { addKeysCommand } from './commands/keys.js';
 import { addLabCommand } from './commands/lab.js';
 import { addPathsCommand } from './commands/paths.js';
@@ -30,6 +31,7 @@ const commands = [
   addStatusCommand,
   addChainsCommand,
   addPathsCommand,
+  addExportCommand,
   addDropsCommand,
   addAuditCommand,
   addSummaryCommand,

@@ -32,13 +32,38 @@ export async function callApi<Answer>(api: string, request: ApiRequest): Promise
   }
 }
 
+/** As callApi, but the answer, of type `accept`, comes in pieces, and no faster than they are taken. */
+export async function* streamApi(api: string, request: ApiRequest, accept: string): AsyncGenerator<Buffer> {
+  const client = await openClient(api, { maxResponseSize: -1 });
+  let bytes = 0;
+  try {
+    const path = request.path + formatQuery(request.query ?? {});
+    const { statusCode, headers, body } = await client.request({ method: 'GET', path, headers: { accept } });
+    if (statusCode !== 200 || headers['content-type'] !== accept)
+      throw refuseAnswer(api, statusCode, await body.text());
+    for await (const piece of body as AsyncIterable<Buffer>) {
+      bytes += piece.length;
+      yield piece;
+    }
+  } catch (error) {
+    if (error instanceof LsrError || bytes === 0)
+      throw error instanceof LsrError ? error : explainFailure(api, error as NodeJS.ErrnoException);
+    throw new LsrError(
+      'AGENT_UNREACHABLE',
+      `the agent at ${api} broke off after ${bytes} bytes: it ended, or too little was read in 30 s`,
+    );
+  } finally {
+    await client.destroy();
+  }
+}
+
 /** Longest path that fits sockaddr_un.sun_path with its NUL (unix(7)). */
 const longestSocketPath = 107;
 
 /** undici takes 60 ms to load, which --help need not pay. */
-async function openClient(api: string): Promise<Client> {
+async function openClient(api: string, more: Client.Options = {}): Promise<Client> {
   const { Client } = await import('undici');
-  const limits = { headersTimeout: 30_000, bodyTimeout: 30_000, maxResponseSize: 64 * 1024 * 1024 };
+  const limits = { headersTimeout: 30_000, bodyTimeout: 30_000, maxResponseSize: 64 * 1024 * 1024, ...more };
   if (!api.includes('://')) {
     if (Buffer.byteLength(api) > longestSocketPath) {
       throw new LsrError(
@@ -69,12 +94,18 @@ function formatQuery(query: Record<string, string | number | undefined>): string
 function readAnswer(api: string, status: number, text: string): unknown {
   const answer = parseObject(text);
   if (status < 300 && answer) return answer;
+  throw refuseAnswer(api, status, text);
+}
+
+/** The problem that an answer tells of; or that it is none of this API. */
+function refuseAnswer(api: string, status: number, text: string): LsrError {
+  const answer = parseObject(text);
   const { code, detail, problems } = answer ?? {};
   if (status >= 400 && typeof code === 'string' && code in errorTable) {
-    throw new LsrError(code as ErrorCode, typeof detail === 'string' ? detail : code, { status, problems });
+    return new LsrError(code as ErrorCode, typeof detail === 'string' ? detail : code, { status, problems });
   }
   const excerpt = JSON.stringify(text.slice(0, 80));
-  throw new LsrError(
+  return new LsrError(
     'AGENT_UNREACHABLE',
     `${api} answers with status ${status} and ${excerpt}: this is no lsr-agent`,
   );

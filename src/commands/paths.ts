@@ -5,37 +5,20 @@ import type { Gap, GapCause } from '../gap.js';
 import { printAnswer } from '../output.js';
 import { sortKeys } from '../path-query.js';
 import type { PathRecord, PathsPage } from '../record.js';
-import { verdicts } from '../verdict.js';
+import { addPathFilter, type PathFilterOptions } from './path-filter.js';
 
-interface PathsOptions {
+interface PathsOptions extends PathFilterOptions {
   api: string;
   json?: boolean;
-  chain?: string;
-  node?: string;
   sort?: string;
-  source?: string;
-  destination?: string;
-  verdict?: string;
-  since?: string;
   join?: string[];
   limit: number;
 }
 
 /** `lsr-agent paths`. */
 export function addPathsCommand(program: Command): void {
-  program
-    .command('paths')
+  addPathFilter(program.command('paths'))
     .description('the ways that flows really went, newest first')
-    .option('--chain <name>', 'only this chain')
-    .option('--node <name>', 'only flows whose path has this node, or that went to it')
-    .option('--source <address or prefix>', 'only flows from there')
-    .option('--destination <address or prefix>', 'only flows to there')
-    .addOption(new Option('--verdict <verdict>', 'only this verdict').choices([...verdicts]))
-    .option(
-      '--since <time>',
-      'seen since a time (2025-01-31T12:00:00Z) or for a while (30s, 5m, 2h, 7d)',
-      parseSince,
-    )
     .addOption(new Option('--sort <key>', 'what comes first is highest').choices([...sortKeys]))
     .option(
       '--join <socket or url...>',
@@ -134,19 +117,6 @@ const causes: Record<GapCause, string> = {
 function formatGap({ cause, since, until, packets }: Gap): string {
   const span = since === null ? `before ${until}` : `from ${since} to ${until}`;
   return `records are missing ${span}: ${causes[cause]}${packets === null ? '' : `, ${packets} packets`}`;
-}
-
-const secondsIn: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
-
-function parseSince(text: string): string {
-  const span = /^(\d{1,6})([smhd])$/.exec(text);
-  if (span)
-    return new Date(
-      Date.now() - Number(span[1]) * 1000 * (secondsIn[span[2] as string] as number),
-    ).toISOString();
-  const date = new Date(text);
-  if (/^\d{4}-\d{2}-\d{2}/.test(text) && !Number.isNaN(date.getTime())) return date.toISOString();
-  throw new InvalidArgumentError('Write a time like 2025-01-31T12:00:00Z or a span like 30s, 5m, 2h, 7d.');
 }
 
 function parseLimit(text: string): number {

@@ -138,6 +138,7 @@ const words = [
   'status',
   'chains',
   'paths',
+  'export',
   'drops',
   'drain',
   'keys',
@@ -159,7 +160,7 @@ test('--version prints the version', async (t) => {
   t.regex(result.stdout, /^\d+\.\d+\.\d+$/);
 });
 
-for (const command of [['status'], ['chains'], ['paths'], ['drops'], ['apply', mesh]]) {
+for (const command of [['status'], ['chains'], ['paths'], ['export'], ['drops'], ['apply', mesh]]) {
   test(`lsr-agent ${command[0]} without an agent exits 1 and says how to start one`, async (t) => {
     const result = await run([...command, '--api', nowhere]);
     t.is(result.exitCode, 1);

@@ -88,6 +88,7 @@ const filters: [string, number][] = [
   ['chain=web', 5],
   ['chain=web%2F2', 1],
   ['chain=nothing', 0],
+  ['node=ids', 7],
   ['source=10.1.0.11', 1],
   ['source=10.1.0.0/24&destination=10.9.0.0/16', 8],
   ['verdict=skipped', 2],
