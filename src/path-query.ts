@@ -39,7 +39,7 @@ export interface PageCost {
   /** In any order, to be sorted: so few have to fit one condition. */
   sorted: number;
 }
-export const pageCost: PageCost = { scanned: 40_000, sorted: 5_000 };
+export const pageCost: PageCost = { scanned: 10_000, sorted: 5_000 };
 
 const columnOf: Record<SortKey, string> = {
   lastSeen: 'last_seen',
