@@ -20,6 +20,8 @@ import {
   ProblemSchema,
   pageLimit,
   StatusSchema,
+  type StreamQuery,
+  StreamQuerySchema,
 } from './api-schemas.js';
 import { DrainsSchema } from './drains.js';
 import { LsrError } from './errors.js';
@@ -30,6 +32,7 @@ import { API_LIMITS } from './limits.js';
 import { MeshSchema } from './mesh.js';
 import type { MeshReader } from './mesh-reader.js';
 import type { PathFilter } from './path-query.js';
+import { streamPaths } from './path-stream.js';
 import { PathRecordSchema, PathsPageSchema } from './record.js';
 import type { Store } from './store.js';
 import { SummarySchema } from './summary.js';
@@ -76,6 +79,7 @@ export function addRoutes(app: Scope, context: RouteContext): void {
   addDrainRoutes(app, context);
   addPathsRoute(app, context);
   addExportRoute(app, context);
+  addStreamRoute(app, context);
   addTraceRoute(app, context);
   app.get(
     '/metrics',
@@ -179,23 +183,42 @@ function addExportRoute(app: Scope, { agent, store }: RouteContext): void {
   const summary =
     'All records that fit and that there were when it began, in the order in which they were made';
   const { schema } = answering(summary, exportAnswer, ExportQuerySchema);
-  let running = 0;
+  const admit = limitRunning(API_LIMITS.exports, 'exports');
   // Without HEAD: fastify would make the whole export for it, and throw it away.
   app.get('/v1/paths/export', { schema, exposeHeadRoute: false }, async (request, reply) => {
     const { format = 'ndjson', ...query } = request.query as ExportQuery;
     const filter = toFilter(query);
-    if (running >= API_LIMITS.exports)
-      throw new LsrError(
-        'TOO_MANY_REQUESTS',
-        `${running} exports are under way; try again when one has ended`,
-      );
-    running += 1;
-    reply.raw.once('close', () => {
-      running -= 1;
-    });
+    admit(reply.raw);
     await agent.flush();
     return reply.type(exportTypes[format]).send(streamExport(store, filter, format, reply.raw));
   });
+}
+
+function addStreamRoute(app: Scope, { store }: RouteContext): void {
+  const summary = 'Records as they are made and become more, as server-sent events';
+  const { schema } = answering(summary, streamAnswer, StreamQuerySchema);
+  const admit = limitRunning(API_LIMITS.streams, 'streams');
+  app.get('/v1/paths/stream', { schema, exposeHeadRoute: false }, async (request, reply) => {
+    const filter = toFilter(request.query as StreamQuery);
+    admit(reply.raw);
+    return reply.type('text/event-stream').send(streamPaths(store, filter, reply.raw));
+  });
+}
+
+/** Throws TOO_MANY_REQUESTS where as many are under way. */
+function limitRunning(most: number, what: string): (response: ServerResponse) => void {
+  let running = 0;
+  return (response) => {
+    if (running >= most)
+      throw new LsrError(
+        'TOO_MANY_REQUESTS',
+        `${running} ${what} are under way; try again when one has ended`,
+      );
+    running += 1;
+    response.once('close', () => {
+      running -= 1;
+    });
+  };
 }
 
 const failure = {
@@ -214,6 +237,11 @@ const exportAnswer = {
     [exportTypes.ndjson]: { schema: PathRecordSchema },
     [exportTypes.csv]: { schema: Type.Unsafe<Readable>({ type: 'string' }) },
   },
+};
+
+const streamAnswer = {
+  description: 'Events of type path, whose data is a record',
+  content: { 'text/event-stream': { schema: Type.Unsafe<Readable>({ type: 'string' }) } },
 };
 
 function answering<Answer extends object>(

@@ -236,6 +236,9 @@ export const ExportQuerySchema = Type.Object(
   },
   closed,
 );
+const { since: _, until: __, ...timeless } = pathFilters;
+export const StreamQuerySchema = Type.Object(timeless, closed);
+export type StreamQuery = Static<typeof StreamQuerySchema>;
 export type ExportQuery = Static<typeof ExportQuerySchema>;
 
 export const ChainNameSchema = Type.Object(

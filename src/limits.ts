@@ -61,6 +61,10 @@ export const API_LIMITS = {
   exports: 4,
   /** What a client must take of an export in each `answerMs`, bytes. */
   exportBytes: 64 * 1024,
+  /** Streams of records at once. */
+  streams: 16,
+  /** Records that wait for the reader of a stream; beyond that it is cut off. */
+  streamBacklog: 1_000,
   /** Until a client that was refused has read why. */
   lingerMs: 500,
   /** Between two requests of a connection. */

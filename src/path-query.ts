@@ -1,7 +1,7 @@
-import type { Prefix } from './address.js';
+import { containsAddress, type Prefix, parseAddress } from './address.js';
 import { LsrError } from './errors.js';
 import type { RecordColumns, Way } from './path-row.js';
-import type { Verdict } from './record.js';
+import type { FlowRow, Verdict } from './record.js';
 import type { Connection, Statement } from './store-file.js';
 
 export const sortKeys = ['lastSeen', 'firstSeen', 'packets', 'bytes'] as const;
@@ -26,6 +26,26 @@ export interface PathFilter {
 }
 
 export type WalkFilter = Omit<PathFilter, 'cursor' | 'limit' | 'sort' | 'order'>;
+
+/** What a record must be for a stream to send it. */
+export type StreamFilter = Pick<PathFilter, 'chain' | 'node' | 'source' | 'destination' | 'verdict'>;
+
+export function fitsFilter(
+  { chain, verdict, flow, expected, recorded }: FlowRow,
+  filter: StreamFilter,
+): boolean {
+  const isWithin = (prefix: Prefix | undefined, text: string): boolean => {
+    const address = parseAddress(text);
+    return prefix === undefined || (address !== null && containsAddress(prefix, address));
+  };
+  return (
+    (filter.chain ?? chain) === chain &&
+    (filter.verdict ?? verdict) === verdict &&
+    (filter.node === undefined || [...expected, ...recorded].some(({ node }) => node === filter.node)) &&
+    isWithin(filter.source, flow.source) &&
+    isWithin(filter.destination, flow.destination)
+  );
+}
 
 export interface Found {
   rows: RecordColumns[];

@@ -37,6 +37,8 @@ import { readTraffic } from './traffic.js';
 import { readVersion } from './version.js';
 
 const harvestMs = 5000;
+/** From the first news to a harvest, and between two: packets that never end must not keep the daemon busy. */
+const soonMs = { first: 50, again: 1000 };
 /** How long somebody else's change to programs, nftables or the clock of tags may go unnoticed. */
 const watchMs = { programs: 200, cgroups: 200, backstop: 5000, clock: 1000, retention: 60_000 };
 const samplesKept = 256;
@@ -70,6 +72,7 @@ export class RunningAgent implements Agent {
   #events: RingBuffer | null = null;
   #timer: NodeJS.Timeout | null = null;
   #soon: NodeJS.Timeout | null = null;
+  #harvested = 0;
   readonly #keys: KeyRing;
   readonly #clock = new ClockWatch();
   readonly #metrics = new Metrics();
@@ -448,11 +451,12 @@ export class RunningAgent implements Agent {
     const nameOf = (index: number): string =>
       ports.present.find(({ link }) => link.index === index)?.name ?? `#${index}`;
     if (decode('lsr_event', record).kind === enums.lsr_event_kind.LSR_EVENT_FLOW) {
+      const wait = Math.max(soonMs.first, this.#harvested + soonMs.again - performance.now());
       this.#soon ??= globalThis
         .setTimeout(() => {
           this.#soon = null;
           void this.#harvest();
-        }, 50)
+        }, wait)
         .unref();
       return;
     }
@@ -486,6 +490,7 @@ export class RunningAgent implements Agent {
   }
 
   async #harvest(): Promise<void> {
+    this.#harvested = performance.now();
     try {
       await this.#audit.carry();
     } catch (error) {

@@ -8,7 +8,7 @@ import {
   pageCost,
   type WalkFilter,
 } from './path-query.js';
-import { columns, toColumns, toRecord, toWay } from './path-row.js';
+import { columns, type RecordColumns, toColumns, toRecord, toWay } from './path-row.js';
 import type { FlowRow, PathRecord, PathsPage, Verdict } from './record.js';
 import type { Retention } from './retention.js';
 import { type Connection, isCorrupt, moveAside, openDatabase, storeError } from './store-file.js';
@@ -27,6 +27,12 @@ export interface Mark {
   table: number;
   /** Their keys, each with its firstSeen: in the store, and perhaps still in the table. */
   taken: Buffer;
+}
+
+/** A record that was made or has become more, and what came of it. */
+export interface Written {
+  id: string;
+  row: FlowRow;
 }
 
 /** What goes into the store at once: all of it or, on an error, nothing. */
@@ -55,6 +61,7 @@ export class Store {
   readonly #options: StoreOptions;
   #movedAside: string | null = null;
   #database: Prepared;
+  readonly #listeners = new Set<(written: readonly Written[]) => void>();
 
   constructor(file: string, options: StoreOptions) {
     this.file = file;
@@ -69,12 +76,15 @@ export class Store {
 
   /** Adds the rows' packets and bytes to their records and widens firstSeen and lastSeen. */
   write({ rows = [], gaps = [], mark }: Changes): void {
+    const ids: string[] = [];
     this.#attempt('cannot be written', ({ connection, ways, upsert, addTotal, addGap, setMark }) => {
       connection.exec('BEGIN IMMEDIATE');
       try {
         for (const row of rows) {
           const way = toWay(row);
-          upsert.run(...toColumns(row, way, ways.numberOf(way)));
+          const [id, ...values] = toColumns(row, way, ways.numberOf(way));
+          upsert.run(id, ...values);
+          ids.push(String(id));
         }
         for (const total of sumTotals(rows)) addTotal.run(...total);
         for (const { cause, since, until, packets } of gaps)
@@ -87,6 +97,26 @@ export class Store {
         ways.reload();
         throw error;
       }
+    });
+    if (ids.length === 0) return;
+    const written = rows.map((row, index): Written => ({ id: ids[index] ?? '', row }));
+    for (const listener of this.#listeners) listener(written);
+  }
+
+  /** Has `listener` called after each change of records; returns what ends that. */
+  onWritten(listener: (written: readonly Written[]) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** null where there is none, or no longer. */
+  readRecord(id: string): PathRecord | null {
+    return this.#attempt('cannot be read', ({ connection, ways: { all: ways } }) => {
+      const row = connection.prepare('SELECT * FROM record WHERE id = ?').get(id) as
+        | RecordColumns
+        | undefined;
+      const way = row && ways.get(row.way);
+      return row && way ? toRecord(row, way) : null;
     });
   }
 

@@ -85,6 +85,7 @@ test('GET /openapi.json describes every route, its parameters and its problems',
     '/v1/mesh',
     '/v1/paths',
     '/v1/paths/export',
+    '/v1/paths/stream',
     '/v1/status',
     '/v1/trace',
   ];
