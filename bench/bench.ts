@@ -1,4 +1,4 @@
-// Runs a benchmark by its name. Usage: npm run bench [-- NAME [OPTION …]], where NAME is hop or mtu; default hop.
+// Runs a benchmark by its name. Usage: npm run bench [-- NAME [OPTION …]], where NAME is hop, mtu or audit; default hop.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
@@ -18,6 +18,14 @@ const benches = new Map<string, Bench>([
       file: 'hop.ts',
       measures: 'what each step of the data path costs, in ns a packet',
       wrapper: ['unshare', '--net', '--'],
+    },
+  ],
+  [
+    'audit',
+    {
+      file: 'audit.ts',
+      measures: 'very many flows: in the kernel, into the store, and out of it; --flows N',
+      wrapper: ['unshare', '--net', '--mount', '--'],
     },
   ],
   [
