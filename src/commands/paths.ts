@@ -12,6 +12,7 @@ interface PathsOptions extends PathFilterOptions {
   json?: boolean;
   sort?: string;
   join?: string[];
+  follow?: boolean;
   limit: number;
 }
 
@@ -25,13 +26,25 @@ export function addPathsCommand(program: Command): void {
       'agents where other segments of a chain end: what they recorded of a flow becomes one record',
     )
     .option('--limit <number>', 'at most so many records', parseLimit, 100)
+    .addOption(
+      new Option('--follow', 'each record as it is made or becomes more, until you end it').conflicts([
+        'join',
+        'limit',
+        'since',
+        'sort',
+      ]),
+    )
     .addHelpText('after', '\nExample:\n  $ lsr-agent paths --chain web --destination 10.9.0.0/24 --since 5m')
     .action(listPaths);
 }
 
 async function listPaths(_options: unknown, command: Command): Promise<void> {
-  const { api, json = false, limit, join, ...filter } = command.optsWithGlobals<PathsOptions>();
+  const { api, json = false, limit, join, follow, ...filter } = command.optsWithGlobals<PathsOptions>();
   const { chain, node, source, destination, verdict, since, sort } = filter;
+  if (follow) {
+    const { followPaths } = await import('../follow.js');
+    return followPaths(api, { chain, node, source, destination, verdict }, json);
+  }
   const query = { chain, node, source, destination, verdict, since, sort };
   const page = join ? await joinPages([api, ...join], query, limit) : await collectPages(api, query, limit);
   const { formatRecords } = await import('../path-table.js');

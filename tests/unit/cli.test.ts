@@ -3,6 +3,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import test from 'ava';
 import { execa } from 'execa';
 import { pino } from 'pino';
@@ -77,6 +78,7 @@ const wrongUses: [string[], RegExp][] = [
   [['paths', '--verdict', 'fine'], /Allowed choices are complete, detour/],
   [['paths', '--since', 'yesterday'], /a span like 30s, 5m/],
   [['paths', '--limit', '0'], /a number from 1/],
+  [['paths', '--follow', '--since', '5m'], /cannot be used with/],
   [['paths', '--source', '10.0.0.1/8'], /host bits zero/],
   [['lab', 'sideways'], /unknown command 'sideways'/],
   [['status', '--api', 'https://127.0.0.1:7913'], /neither the path of a socket nor a URL/],
@@ -250,6 +252,22 @@ test('chains names nodes', async (t) => {
     'CHAIN  MODE   HOPS  PATHS  RULES   DESTINATIONS  OPTION BYTES  PACKETS',
     'web    loose  fw    1      web-in  10.9.0.0/24             28        5',
   ]);
+});
+
+test('paths --follow prints a line for each record as it comes', async (t) => {
+  const following = run(['paths', '--api', socket, '--follow', '--chain', 'new']);
+  const lines = createInterface(following.stdout)[Symbol.asyncIterator]();
+  const row = flowRow({ chain: 'new', flow: { sourcePort: 7 } });
+  // It may be connected a moment later; then the record comes with the next that is stored of its flow.
+  const storing = setInterval(() => store.write({ rows: [row] }), 100);
+  const { value } = await lines.next();
+  clearInterval(storing);
+  t.regex(
+    value ?? '',
+    /^2025-01-31T12:00:01.000Z {2}tcp 10.1.0.10:7 → 10.9.0.10:80 {2}new {2}fw → ids → gw {2}\d+ packets {2}\d+ bytes {2}complete$/,
+  );
+  following.kill();
+  await following;
 });
 
 test('paths says of which time records are missing, and why', async (t) => {
