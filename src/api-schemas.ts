@@ -45,6 +45,15 @@ export const StatusSchema = Type.Object(
       },
       closed,
     ),
+    store: Type.Object(
+      {
+        bytes: Type.Integer({ minimum: 0, description: 'of the pages in use' }),
+        error: nullable(
+          Type.String({ description: 'why flows are not stored now; the kernel keeps counting them' }),
+        ),
+      },
+      closed,
+    ),
     functions: Type.Array(
       Type.Object(
         {

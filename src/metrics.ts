@@ -13,7 +13,6 @@ export interface Measured {
   /** Of all records there ever were, by chain and verdict. */
   verdicts: ReadonlyMap<string, Record<string, Amount>>;
   traffic: readonly Traffic[];
-  storeBytes: number;
 }
 
 /** Beyond so many paths they are counted together, as path "others". */
@@ -127,7 +126,7 @@ function writeChains(registry: Registry, { chains, verdicts, traffic }: Measured
         up.set({ chain, path: names.get(id) ?? '' }, state === 'up' ? 1 : 0);
 }
 
-function writeState(registry: Registry, { status, storeBytes }: Measured): void {
+function writeState(registry: Registry, { status }: Measured): void {
   const registers = [registry];
   const labelNames = ['map'];
   const entries = new Gauge({ name: 'lsr_map_entries', help: 'Entries in a table', labelNames, registers });
@@ -138,7 +137,7 @@ function writeState(registry: Registry, { status, storeBytes }: Measured): void 
     capacity.set({ map: map.name }, map.capacity);
   }
   const gauges: [name: string, help: string, value: number][] = [
-    ['lsr_store_bytes', 'Size of the audit store, of the pages in use', storeBytes],
+    ['lsr_store_bytes', 'Size of the audit store, of the pages in use', status.store.bytes],
     ['lsr_generation', 'Generation of the mesh document in force', status.generation],
     ['lsr_ready', '1 when the newest mesh document is in force', status.state === 'ready' ? 1 : 0],
   ];

@@ -66,6 +66,7 @@ export class RunningAgent implements Agent {
   #applied: (AppliedMesh & { at: string }) | null = null;
   #error: string | null = null;
   #backstopError: string | null = null;
+  #storeError: string | null = null;
   /** Ends when all that was begun in turn has ended. */
   #turn: Promise<unknown> = Promise.resolve();
   #watches: NodeJS.Timeout[] = [];
@@ -255,11 +256,11 @@ export class RunningAgent implements Agent {
   }
 
   async status(): Promise<Status> {
-    const { config, ports, datapath } = this.#parts;
+    const { config, ports, datapath, store } = this.#parts;
     const interfaces = ports.describe();
     const managed = interfaces.every(({ attached, error }) => attached !== null && error === undefined);
     const functions = this.#describeFunctions();
-    const errors = [this.#error, this.#keysError, this.#backstopError];
+    const errors = [this.#error, this.#keysError, this.#backstopError, this.#storeError];
     const whole = managed && functions.every(({ error }) => error === undefined);
     const tables = Object.entries(datapath.maps).filter(([name]) => countable.has(name));
     return {
@@ -274,6 +275,7 @@ export class RunningAgent implements Agent {
       },
       keys: { sending: this.#keys.describe().sending, error: this.#keysError },
       backstop: { chains: [...this.#backstop.chains], error: this.#backstopError },
+      store: { bytes: this.#store(() => store.bytes) ?? 0, error: this.#storeError },
       functions,
       interfaces,
       maps: [
@@ -310,7 +312,7 @@ export class RunningAgent implements Agent {
   }
 
   async flush(): Promise<void> {
-    await Promise.race([this.#audit.carry(), setTimeout(flushMs, undefined, { ref: false })]);
+    await Promise.race([this.#harvest(), setTimeout(flushMs, undefined, { ref: false })]);
   }
 
   async metrics(): Promise<string> {
@@ -322,7 +324,6 @@ export class RunningAgent implements Agent {
       chains: this.chains(),
       verdicts: store.sumTraffic(),
       traffic: readTraffic(datapath.maps.traffic),
-      storeBytes: store.bytes,
     });
   }
 
@@ -493,8 +494,13 @@ export class RunningAgent implements Agent {
     this.#harvested = performance.now();
     try {
       await this.#audit.carry();
+      if (this.#storeError !== null) this.#log.info('flows are stored again');
+      this.#storeError = null;
     } catch (error) {
-      this.#log.error({ error: describeError(error) }, 'flows could not be stored; they stay in the kernel');
+      const message = describeError(error);
+      if (message !== this.#storeError)
+        this.#log.error({ error: message }, 'flows could not be stored; they stay in the kernel');
+      this.#storeError = message;
     }
   }
 }

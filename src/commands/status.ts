@@ -48,6 +48,7 @@ function formatSummary({
   mesh,
   keys,
   backstop,
+  store,
   functions,
   interfaces,
 }: Status): string[] {
@@ -66,6 +67,8 @@ function formatSummary({
   if (backstop.chains.length > 0)
     lines.push(`nftables drops what would leave un-chained of: ${backstop.chains.join(', ')}`);
   if (backstop.error !== null) lines.push(`the backstop is not as it should be: ${backstop.error}`);
+  if (store.error !== null)
+    lines.push(`flows are not stored now, and are kept in the kernel meanwhile: ${store.error}`);
   for (const { error } of interfaces)
     if (error !== undefined) lines.push(`${error}; it is managed as soon as it can be`);
   for (const { error, advice } of functions) if (error !== undefined) lines.push(`${error}; ${advice}`);

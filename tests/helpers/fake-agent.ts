@@ -96,6 +96,7 @@ export const statusFixture: Status = {
   mesh: { source: '/etc/lsr-agent/mesh.yaml', appliedAt: '2025-01-31T12:00:00.000Z', error: null },
   keys: { sending: null, error: null },
   backstop: { chains: [], error: null },
+  store: { bytes: 4096, error: null },
   functions: [],
   interfaces: [{ name: 'mesh0', role: 'mesh', ifindex: 2, attached: 'tcx', mtu: 1500, address: '10.0.0.4' }],
   maps: [{ name: 'paths', entries: 3, capacity: 1024 }],

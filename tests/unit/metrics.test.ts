@@ -16,7 +16,6 @@ const measured: Measured = {
     { path: 77, chain: 0, reason: 'advanced', ...amount },
     { path: 78, chain: 0, reason: 'advanced', ...amount },
   ],
-  storeBytes: 4096,
 };
 
 test('metrics tell of ports, chains, paths, tables, the store and the process', async (t) => {
