@@ -5,6 +5,7 @@
 
 #include "answer.h"
 #include "traffic.h"
+#include "watch.h"
 
 /* The only place that turns a reason into a tc action. Passing means "next program", not "accept". */
 LSR_STEP int choose_action(struct __sk_buff *skb, struct lsr_packet *packet, __u32 port,
@@ -52,6 +53,8 @@ static __always_inline int finish(struct __sk_buff *skb, struct lsr_packet *pack
 
 	if (reason != LSR_ENDED) /* that is counted already: something else may follow it */
 		count_traffic(skb, packet, reason);
+	if (is_watching())
+		look(skb, packet, reason);
 	action = choose_action(skb, packet, port, reason);
 	count(packet, port, reason);
 	return action;

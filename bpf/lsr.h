@@ -34,6 +34,7 @@ enum lsr_limits {
 	LSR_SAMPLES_PER_SECOND = 100, /* of drops, on each CPU; see sample_drop() */
 	LSR_SAMPLES_BURST = 50,
 	LSR_FLOWS_PER_SECOND = 20, /* announcements of new ones, on each CPU */
+	LSR_WATCHES_MAX = 8,       /* flows that are followed at once */
 };
 
 /* IPv4 option types with the copied bit, RFC 791 §3.1. */
@@ -434,6 +435,23 @@ struct lsr_traffic_key {
 struct lsr_traffic {
 	__u64 packets; /* on the wire: segments of a GSO packet, fragments of one that was cut */
 	__u64 bytes;   /* of IPv4, without our options */
+};
+
+/* `watches`: flows that somebody follows; `watching`, one entry: how many there are. */
+struct lsr_watch {
+	__be32 source;
+	__be32 destination;
+	__be16 source_port; /* 0 for all, as the next two */
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 used;
+	__u8 unused[2];
+};
+
+/* `sightings`: watch * LSR_REASONS + outcome or drop -> how often, ever. */
+struct lsr_sighting {
+	__u64 packets;
+	__u64 last_seen; /* CLOCK_BOOTTIME ns */
 };
 
 /* `destinations`, an LPM trie: path, chain and destination -> chain. What is before the destination always counts. */

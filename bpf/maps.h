@@ -183,6 +183,27 @@ struct {
 	__type(value, struct lsr_traffic);
 } traffic SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} watching SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LSR_WATCHES_MAX);
+	__type(key, __u32);
+	__type(value, struct lsr_watch);
+} watches SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LSR_WATCHES_MAX *LSR_REASONS);
+	__type(key, __u32);
+	__type(value, struct lsr_sighting);
+} sightings SEC(".maps");
+
 /* Digest of a packet -> when it came, CLOCK_BOOTTIME ns; for chains with `duplicates: drop` alone. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -4,6 +4,7 @@ import type { KeysView } from './keys.js';
 import type { Mesh } from './mesh.js';
 import type { Summary } from './summary.js';
 import type { Trace, TraceQuery } from './trace.js';
+import type { Watch, WatchQuery } from './watch.js';
 
 export type { ApplyResult, ChainView, DropsView, Status } from './api-schemas.js';
 
@@ -34,6 +35,8 @@ export interface Agent {
   chains(): ChainView[];
   /** Sends probes down a path that begins here. Throws REQUEST_INVALID or MESH_ABSENT. */
   trace(query: TraceQuery): Promise<Trace>;
+  /** What became of a flow's packets here since it was first asked for. Throws USAGE or TOO_MANY_REQUESTS. */
+  watch(query: WatchQuery): Watch;
   /** What became of a chain's packets here. Throws REQUEST_INVALID or MESH_ABSENT. */
   summary(chain: string): Summary;
   drops(): Promise<DropsView>;

@@ -37,6 +37,7 @@ import { PathRecordSchema, PathsPageSchema } from './record.js';
 import type { Store } from './store.js';
 import { SummarySchema } from './summary.js';
 import { type TraceQuery, TraceQuerySchema, TraceSchema } from './trace.js';
+import { type WatchQuery, WatchQuerySchema, WatchSchema } from './watch.js';
 
 type Scope = FastifyInstance<
   RawServerDefault,
@@ -80,7 +81,7 @@ export function addRoutes(app: Scope, context: RouteContext): void {
   addPathsRoute(app, context);
   addExportRoute(app, context);
   addStreamRoute(app, context);
-  addTraceRoute(app, context);
+  addLiveRoutes(app, context);
   app.get(
     '/metrics',
     { schema: { summary: 'Prometheus metrics', produces: ['text/plain'] } },
@@ -145,15 +146,17 @@ function addDrainRoutes(app: Scope, { agent, readOnly }: RouteContext): void {
   }));
 }
 
-function addTraceRoute(app: Scope, { agent, readOnly }: RouteContext): void {
-  const { schema } = answering(
-    'Send probes down a path, for each of its hops',
-    TraceSchema,
-    TraceQuerySchema,
+/** They write nothing, but have the host do more than read: for the socket alone. */
+function addLiveRoutes(app: Scope, { agent, readOnly }: RouteContext): void {
+  const guard = readOnly && { onRequest: refuseWriting };
+  const trace = answering('Send probes down a path, for each of its hops', TraceSchema, TraceQuerySchema);
+  app.post('/v1/trace', { ...trace, ...guard }, ({ query }) => agent.trace(query as TraceQuery));
+  const watch = answering(
+    'Mark a flow for 10 s, and tell what became of its packets here since it was marked',
+    WatchSchema,
+    WatchQuerySchema,
   );
-  app.post('/v1/trace', { schema, ...(readOnly && { onRequest: refuseWriting }) }, ({ query }) =>
-    agent.trace(query as TraceQuery),
-  );
+  app.post('/v1/watch', { ...watch, ...guard }, ({ query }) => agent.watch(query as WatchQuery));
 }
 
 /** A route for the socket alone, whose body is checked by its own reader. */

@@ -19,6 +19,7 @@ import { addStatusCommand } from './commands/status.js';
 import { addSummaryCommand } from './commands/summary.js';
 import { addTraceCommand } from './commands/trace.js';
 import { addUnloadCommand } from './commands/unload.js';
+import { addWatchCommand } from './commands/watch.js';
 import { errorTable, LsrError } from './errors.js';
 import { endQuietlyOnClosedPipe, printError } from './output.js';
 import { readVersion } from './version.js';
@@ -36,6 +37,7 @@ const commands = [
   addAuditCommand,
   addSummaryCommand,
   addTraceCommand,
+  addWatchCommand,
   addDrainCommand,
   addKeysCommand,
   addDoctorCommand,

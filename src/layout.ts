@@ -1,6 +1,6 @@
 // Generated from the BTF of bpf/lsr.bpf.c by `npm run layout`. Do not edit.
 
-export const digest = '59e8923fe4b8afe0443922a7080e8cb7d1a865524c5a78aaada26833bfedda1b';
+export const digest = '03ccc7c45dbae61c33bf2b4e7f1769965a128a06387526d14e1e571cbbf5568b';
 
 export const structs = {
   lsr_cgroup_key: {
@@ -231,6 +231,13 @@ export const structs = {
       chain: { offset: 4, kind: 'u32' },
     },
   },
+  lsr_sighting: {
+    size: 16,
+    fields: {
+      packets: { offset: 0, kind: 'u64' },
+      lastSeen: { offset: 8, kind: 'u64' },
+    },
+  },
   lsr_signing: {
     size: 16,
     fields: {
@@ -269,6 +276,18 @@ export const structs = {
     fields: {
       mask: { offset: 0, kind: 'lsr_fields' },
       priority: { offset: 24, kind: 'u32' },
+    },
+  },
+  lsr_watch: {
+    size: 16,
+    fields: {
+      source: { offset: 0, kind: 'be32' },
+      destination: { offset: 4, kind: 'be32' },
+      sourcePort: { offset: 8, kind: 'be16' },
+      destinationPort: { offset: 10, kind: 'be16' },
+      protocol: { offset: 12, kind: 'u8' },
+      used: { offset: 13, kind: 'u8' },
+      unused: { offset: 14, kind: 'bytes', count: 2 },
     },
   },
 } as const;
@@ -326,6 +345,7 @@ export const enums = {
     LSR_SAMPLES_PER_SECOND: 100,
     LSR_SAMPLES_BURST: 50,
     LSR_FLOWS_PER_SECOND: 20,
+    LSR_WATCHES_MAX: 8,
   },
   lsr_option: {
     LSR_OPTION_END: 0,

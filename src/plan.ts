@@ -1,6 +1,7 @@
 import { type Address, formatAddress, isUnicast, parseAddress } from './address.js';
 import { LsrError } from './errors.js';
 import { quote, suggest } from './finding.js';
+import { readAddress, readProtocol } from './flow-argument.js';
 import { chooseSlot } from './flow-hash.js';
 import {
   ADDRESS_BYTES,
@@ -9,15 +10,7 @@ import {
   ROUTE_HEAD_BYTES,
   TCP_IP_HEADER_BYTES,
 } from './limits.js';
-import {
-  type Difference,
-  findDifferences,
-  hasPorts,
-  matchRule,
-  type Packet,
-  parseProtocol,
-  protocolName,
-} from './match.js';
+import { type Difference, findDifferences, hasPorts, matchRule, type Packet, protocolName } from './match.js';
 import { lookUp, type Mesh, type Origin, origins, protocolNumbers } from './mesh.js';
 import { countTagBytes, headerAt, type RenderedPath } from './path.js';
 import { type RenderedChain, renderMesh } from './render.js';
@@ -157,20 +150,6 @@ function readPacket(mesh: Mesh, request: PlanRequest): Packet {
     origin,
     at,
   };
-}
-
-function readAddress(name: string, text: string): Address {
-  const address = parseAddress(text);
-  if (address !== null) return address;
-  throw new LsrError('USAGE', `${name} is ${quote(text)}; write an IPv4 address like 10.1.0.10`);
-}
-
-function readProtocol(protocol: string | number | undefined): number | null {
-  if (protocol === undefined) return null;
-  const number = parseProtocol(protocol);
-  if (number !== null && Number.isInteger(number) && number >= 0 && number <= 255) return number;
-  const names = Object.keys(protocolNumbers).join(', ');
-  throw new LsrError('USAGE', `protocol is ${quote(protocol)}; write ${names} or a number from 0 to 255`);
 }
 
 function readNumber(name: string, value: number | undefined, maximum: number): number | null {

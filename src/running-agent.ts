@@ -35,6 +35,8 @@ import type { Trace, TraceQuery } from './trace.js';
 import { traceChain } from './tracer.js';
 import { readTraffic } from './traffic.js';
 import { readVersion } from './version.js';
+import type { Watch, WatchQuery } from './watch.js';
+import { Watches } from './watches.js';
 
 const harvestMs = 5000;
 /** From the first news to a harvest, and between two: packets that never end must not keep the daemon busy. */
@@ -59,6 +61,7 @@ export class RunningAgent implements Agent {
   readonly #tables: MeshTables;
   readonly #audit: Audit;
   readonly #steering: Steering;
+  readonly #followed: Watches;
   readonly #backstop = new BackstopTable();
   readonly #log: Logger;
   readonly #started = Date.now();
@@ -91,6 +94,7 @@ export class RunningAgent implements Agent {
       onUnwell: () => this.#tellUnwell(),
     });
     const { maps } = parts.datapath;
+    this.#followed = new Watches(parts.config.node, maps);
     this.#audit = new Audit({
       maps,
       store: parts.store,
@@ -127,6 +131,7 @@ export class RunningAgent implements Agent {
   async stop(): Promise<void> {
     this.#events?.close();
     this.#steering.close();
+    this.#followed.close();
     for (const timer of [this.#timer, this.#soon, ...this.#watches]) if (timer) clearTimeout(timer);
     await this.#turn;
     await Promise.race([this.#harvest(), setTimeout(stopMs, undefined, { ref: false })]);
@@ -253,6 +258,10 @@ export class RunningAgent implements Agent {
   async trace(query: TraceQuery): Promise<Trace> {
     if (!this.#applied) throw new LsrError('MESH_ABSENT', 'no mesh document is in force yet');
     return traceChain(this.#applied.document, this.#parts.config.node, query, this.#steering.available);
+  }
+
+  watch(query: WatchQuery): Watch {
+    return this.#followed.look(query);
   }
 
   async status(): Promise<Status> {

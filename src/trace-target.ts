@@ -77,7 +77,7 @@ function planFlow(mesh: Mesh, node: string, query: TraceQuery): { name: string; 
   const plan = planPacket(mesh, {
     from: source,
     to: destination,
-    protocol: protocol !== undefined && /^\d+$/.test(protocol) ? Number(protocol) : protocol,
+    protocol,
     sourcePort,
     destinationPort,
     at: node,

@@ -1,46 +1,12 @@
 /** What is counted by chain and path, as host fw of tests/helpers/testbed.ts. */
 import test from 'ava';
-import { formatAddress, parseAddress } from '../../src/address.js';
 import { allAvailable } from '../../src/availability.js';
 import { encode } from '../../src/codec.js';
-import type { Mesh } from '../../src/mesh.js';
 import { loadNative } from '../../src/native.js';
-import { headerAt } from '../../src/path.js';
-import { type RenderedChain, renderMesh } from '../../src/render.js';
 import { forgetTraffic, readTraffic } from '../../src/traffic.js';
-import { ethernet, type Ipv4, ipv4, tcp, udp } from '../helpers/packet.js';
-import { applyMesh, type Context, macOf, openTestbed, runPacket, type Testbed } from '../helpers/testbed.js';
-
-const source = '10.1.0.10';
-const server = '10.9.0.10';
-const mesh: Mesh = {
-  version: 1,
-  nodes: {
-    edge: { address: '10.0.0.1' },
-    fw: { address: '10.0.0.2' },
-    ids: { address: '10.0.0.3' },
-    gw: { address: '10.0.0.4' },
-  },
-  services: { firewall: { nodes: ['fw'], function: 'stack' } },
-  chains: {
-    begins: { hops: ['ids', 'gw'], record: 1 },
-    over: { hops: ['fw', 'gw'] },
-    through: { hops: ['firewall', 'ids', 'gw'] },
-    ends: { hops: ['ids', 'fw'] },
-  },
-  rules: [
-    { name: 'begins', at: ['fw'], match: { destination: '10.9.0.0/24' }, chain: 'begins' },
-    { name: 'over', at: ['edge'], match: { destination: '10.9.0.0/24' }, chain: 'over' },
-    { name: 'through', at: ['edge'], priority: 50, match: { destination: '10.9.0.0/24' }, chain: 'through' },
-    { name: 'ends', at: ['edge'], match: { destination: '10.8.0.0/24' }, chain: 'ends' },
-  ],
-};
-const { chains } = renderMesh(mesh);
-const chain = (name: string): RenderedChain => {
-  const found = chains.find((candidate) => candidate.name === name);
-  if (!found) throw new Error(`no chain ${name}`);
-  return found;
-};
+import { arriveAt, chain, mesh, optionsOf, sendOut, server, source } from '../helpers/hop-packets.js';
+import { tcp, udp } from '../helpers/packet.js';
+import { applyMesh, openTestbed, type Testbed } from '../helpers/testbed.js';
 
 let bed: Testbed;
 
@@ -53,31 +19,6 @@ test.after.always(() => bed?.close());
 
 test.beforeEach(() => forgetTraffic(bed.datapath.maps.traffic, () => false));
 
-const out = (packet: Partial<Ipv4>, context: Context = { from: 'edge0' }) =>
-  runPacket(
-    bed,
-    'mesh0',
-    'egress',
-    ethernet(macOf('mesh0'), ipv4({ source, destination: server, ...packet })),
-    context,
-  );
-
-/** As it arrives at a hop of its chain. */
-function arriveAt(
-  name: string,
-  position: number,
-  packet: Partial<Ipv4> = {},
-  end = server,
-): Record<string, number> {
-  const header = headerAt(chain(name).path, position, parseAddress(end) ?? 0);
-  const destination = formatAddress(header.destination);
-  const frame = ipv4({ source, destination, options: header.options, ...packet });
-  return runPacket(bed, 'mesh0', 'ingress', ethernet(macOf('mesh0'), frame)).counted;
-}
-
-const optionsOf = (name: string, position: number): Uint8Array =>
-  headerAt(chain(name).path, position, parseAddress(server) ?? 0).options;
-
 const counted = () => readTraffic(bed.datapath.maps.traffic);
 const one = (name: string, reason: string, known: 'chain' | 'path', packets = 1) => ({
   path: chain(name).path.id,
@@ -89,39 +30,43 @@ const one = (name: string, reason: string, known: 'chain' | 'path', packets = 1)
 test.serial(
   'where a chain begins, each packet counts for chain and path, with the bytes of its sender',
   (t) => {
-    out({ payload: udp() });
-    out({ payload: udp() });
+    sendOut(bed, { payload: udp() });
+    sendOut(bed, { payload: udp() });
     t.deepEqual(counted(), [{ ...one('begins', 'imposed', 'chain', 2), bytes: 2 * (20 + udp().length) }]);
   },
 );
 
 test.serial('a GSO packet counts as its segments', (t) => {
   const ends = { source, destination: server };
-  out({ protocol: 6, payload: tcp(ends, { data: 'x'.repeat(2900) }) }, { from: 'edge0', gsoSize: 1000 });
+  sendOut(
+    bed,
+    { protocol: 6, payload: tcp(ends, { data: 'x'.repeat(2900) }) },
+    { from: 'edge0', gsoSize: 1000 },
+  );
   t.like(counted(), [one('begins', 'resize', 'chain', 3)]); // test runs have no gso_type
 });
 
 test.serial('a packet that no rule speaks of counts for no chain', (t) => {
-  t.deepEqual(out({ destination: '10.77.0.1' }).counted, { received: 1, passed: 1 });
+  t.deepEqual(sendOut(bed, { destination: '10.77.0.1' }), { received: 1, passed: 1 });
   t.deepEqual(counted(), []);
 });
 
 test.serial('a packet that is dropped where its chain begins counts for chain and path', (t) => {
-  t.like(out({ payload: Buffer.alloc(1480), fragment: 0x4000 }).counted, { too_big: 1 });
+  t.like(sendOut(bed, { payload: Buffer.alloc(1480), fragment: 0x4000 }), { too_big: 1 });
   t.like(counted(), [one('begins', 'too_big', 'chain')]);
 });
 
 test.serial('without a path that is up, it counts for the chain alone', (t) => {
   const down = new Set([chain('begins').path.id]);
   applyMesh(bed, mesh, 'fw', 2, { ...allAvailable, down });
-  t.deepEqual(out({ payload: udp() }).counted, { received: 1, unavailable: 1 });
+  t.deepEqual(sendOut(bed, { payload: udp() }), { received: 1, unavailable: 1 });
   t.like(counted(), [{ path: 0, chain: chain('begins').id, reason: 'unavailable', packets: 1 }]);
   applyMesh(bed, mesh, 'fw', 3);
 });
 
 test.serial('at a hop in between it counts for the path', (t) => {
-  t.deepEqual(arriveAt('over', 1), { received: 1, advanced: 1 });
-  t.like(arriveAt('over', 1, { ttl: 1 }), { received: 1, ttl: 1 });
+  t.deepEqual(arriveAt(bed, 'over', 1), { received: 1, advanced: 1 });
+  t.like(arriveAt(bed, 'over', 1, { ttl: 1 }), { received: 1, ttl: 1 });
   t.deepEqual(
     counted()
       .map(({ reason }) => reason)
@@ -132,7 +77,7 @@ test.serial('at a hop in between it counts for the path', (t) => {
 });
 
 test.serial('at a hop out of turn it counts for the path that it claims', (t) => {
-  t.deepEqual(arriveAt('over', 1, { destination: '10.0.0.2', options: optionsOf('through', 2) }), {
+  t.deepEqual(arriveAt(bed, 'over', 1, { destination: '10.0.0.2', options: optionsOf('through', 2) }), {
     received: 1,
     position: 1,
   });
@@ -140,17 +85,17 @@ test.serial('at a hop out of turn it counts for the path that it claims', (t) =>
 });
 
 test.serial('a function of the stack counts when it gets a packet', (t) => {
-  t.deepEqual(arriveAt('through', 1), { received: 1, to_stack: 1 });
+  t.deepEqual(arriveAt(bed, 'through', 1), { received: 1, to_stack: 1 });
   t.like(counted(), [one('through', 'to_stack', 'path')]);
 });
 
 test.serial('where a chain ends, it counts for chain and path, with the bytes of its sender', (t) => {
-  t.deepEqual(arriveAt('ends', 2, { payload: udp() }, '10.8.0.1'), { received: 1, ended: 1 });
+  t.deepEqual(arriveAt(bed, 'ends', 2, { payload: udp() }, '10.8.0.1'), { received: 1, ended: 1 });
   t.deepEqual(counted(), [{ ...one('ends', 'ended', 'chain'), bytes: 20 + udp().length }]);
 });
 
 test.serial('to a destination that the chain has not, it counts for the path', (t) => {
-  t.deepEqual(arriveAt('ends', 2, {}, '10.77.0.1'), { received: 1, destination: 1 });
+  t.deepEqual(arriveAt(bed, 'ends', 2, {}, '10.77.0.1'), { received: 1, destination: 1 });
   t.like(counted(), [one('ends', 'destination', 'path')]);
 });
 
@@ -159,7 +104,7 @@ test.serial('when the table is full, packets go on and are noted', (t) => {
   const whole = Buffer.alloc(traffic.info.valueSize * loadNative().possibleCpus());
   for (let i = 0; i < traffic.info.maxEntries; i++)
     traffic.put(encode('lsr_traffic_key', { path: i + 1, chain: 1, reason: 1 }), whole);
-  t.deepEqual(arriveAt('over', 1), { received: 1, advanced: 1, traffic_lost: 1 });
+  t.deepEqual(arriveAt(bed, 'over', 1), { received: 1, advanced: 1, traffic_lost: 1 });
   forgetTraffic(traffic, () => false);
-  t.deepEqual(arriveAt('over', 1), { received: 1, advanced: 1 });
+  t.deepEqual(arriveAt(bed, 'over', 1), { received: 1, advanced: 1 });
 });

@@ -4,6 +4,7 @@ import { describeKeys } from '../../src/keys.js';
 import type { FlowRow } from '../../src/record.js';
 import type { Summary } from '../../src/summary.js';
 import type { Trace } from '../../src/trace.js';
+import type { Watch } from '../../src/watch.js';
 
 export const meshText = `version: 1
 nodes:
@@ -37,6 +38,7 @@ export function fakeAgent(overrides: Partial<Agent> = {}): FakeAgent {
     keys: () => keysFixture,
     applyKeys: () => keysFixture,
     trace: async () => traceFixture,
+    watch: () => watchFixture,
     summary: () => summaryFixture,
     drains: () => [],
     applyDrains: () => [],
@@ -166,6 +168,15 @@ export const traceFixture: Trace = {
   reached: true,
   explanation: 'all 2 hops answer, but 1 of 9 probes were lost',
   next: { chain: 'web/2', at: ['gw'] },
+};
+
+export const watchFixture: Watch = {
+  node: 'fw',
+  since: '2025-01-31T12:00:00.000Z',
+  seen: [
+    { reason: 'advanced', packets: 12, lastSeen: '2025-01-31T12:00:03.000Z' },
+    { reason: 'ttl', packets: 1, lastSeen: '2025-01-31T12:00:04.000Z' },
+  ],
 };
 
 export const summaryFixture: Summary = {

@@ -1,5 +1,6 @@
 /** What goes in and comes out at each hop, counted by path, against what was sent; the lab of every example. */
 
+import { once } from 'node:events';
 import test from 'ava';
 import { execa } from 'execa';
 import { agentHosts, apiSocket, program } from '../../src/lab-standing.js';
@@ -50,6 +51,32 @@ async function watch(action: () => Promise<void>): Promise<Record<string, [into:
 }
 
 const everywhere = (count: number) => Object.fromEntries(agentHosts.map((node) => [node, [count, count]]));
+
+test.serial('a flow is followed hop by hop while it runs, and no other', async (t) => {
+  const sockets = others.map((host) => apiSocket(lab, host));
+  const flow = ['--from', '10.1.0.10', '--to', '10.9.0.10', '--protocol', 'udp', '--port', '9'];
+  const words = ['--api', apiSocket(lab, first), 'watch', ...flow, '--join', ...sockets];
+  const following = execa(process.execPath, [program, ...words]);
+  const [said] = await once(following.stderr, 'data');
+  t.is(String(said), 'following it at edge, fw, ids, gw\n');
+  t.like(await sendDatagrams(lab, { size: 500, count: 20, discover: 'want' }), { received: 20 });
+  await lab.on('client', 'ping', '-c', '1', '10.9.0.10');
+  following.kill('SIGINT');
+  const { stdout } = await following;
+  const rows = stdout.slice(stdout.indexOf('NODE')).split('\n').slice(1);
+  t.deepEqual(
+    rows.map((row) => row.split(/ +/).slice(0, 3).join(' ')),
+    [
+      'edge passed 20',
+      'edge imposed 20',
+      'fw to_stack 20',
+      'fw advanced 20',
+      'ids advanced 20',
+      'gw ended 20',
+    ],
+  );
+  t.regex(stdout, /^\S+Z {2}edge {2}imposed \d+, 20 in all$/m, 'and each second told what was new');
+});
 
 test.serial('datagrams count once at each hop, and probes not at all', async (t) => {
   const seen = await watch(async () => {

@@ -24,7 +24,14 @@ import { isOwnHost, parseListen } from '../../src/loopback.js';
 import { PathsPageSchema } from '../../src/record.js';
 import { openStore, type Store } from '../../src/store.js';
 import { SummarySchema } from '../../src/summary.js';
-import { type FakeAgent, fakeAgent, flowRow, meshText, traceFixture } from '../helpers/fake-agent.js';
+import {
+  type FakeAgent,
+  fakeAgent,
+  flowRow,
+  meshText,
+  traceFixture,
+  watchFixture,
+} from '../helpers/fake-agent.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lsr-api-'));
 const store = openStore(join(folder, 'audit.db'));
@@ -88,6 +95,7 @@ test('GET /openapi.json describes every route, its parameters and its problems',
     '/v1/paths/stream',
     '/v1/status',
     '/v1/trace',
+    '/v1/watch',
   ];
   t.deepEqual(Object.keys(document.paths).sort(), paths);
   t.deepEqual(Object.keys(document.paths['/v1/mesh']).sort(), ['get', 'put']);
@@ -212,27 +220,23 @@ for (const [url, detail] of badQueries) {
   });
 }
 
-test('POST /v1/trace is for the socket, and its query is checked', async (t) => {
-  const traced = await build().inject({ method: 'POST', url: '/v1/trace?chain=web' });
-  t.deepEqual(traced.json(), traceFixture);
-  await assertProblem(
-    t,
-    build(),
-    { method: 'POST', url: '/v1/trace?chain=web&path=x' },
-    400,
-    'REQUEST_INVALID',
-    /path/,
-  );
-  const readOnly = build(fakeAgent(), { readOnly: true });
-  await assertProblem(
-    t,
-    readOnly,
-    { method: 'POST', url: '/v1/trace?chain=web' },
-    403,
-    'READ_ONLY',
-    /socket/,
-  );
-});
+const live: [url: string, answer: object, wrong: string, detail: RegExp][] = [
+  ['/v1/trace?chain=web', traceFixture, '/v1/trace?chain=web&path=x', /path/],
+  [
+    '/v1/watch?source=10.1.0.10&destination=10.9.0.10',
+    watchFixture,
+    '/v1/watch?source=10.1.0.10',
+    /destination/,
+  ],
+];
+for (const [url, answer, wrong, detail] of live) {
+  test(`POST ${url} is for the socket, and its query is checked`, async (t) => {
+    t.deepEqual((await build().inject({ method: 'POST', url })).json(), answer);
+    await assertProblem(t, build(), { method: 'POST', url: wrong }, 400, 'REQUEST_INVALID', detail);
+    const readOnly = build(fakeAgent(), { readOnly: true });
+    await assertProblem(t, readOnly, { method: 'POST', url }, 403, 'READ_ONLY', /socket/);
+  });
+}
 
 test('GET /v1/paths has the agent carry the counters over first, filters and pages', async (t) => {
   const own = openStore(join(folder, 'paths.db'));
