@@ -188,18 +188,12 @@ static __always_inline bool send_up(struct __sk_buff *skb)
 static __always_inline bool send_error(struct __sk_buff *skb, const struct lsr_packet *packet,
 				       __be32 from)
 {
-	struct lsr_exit way = {};
-	struct bpf_fib_lookup fib;
-	long found;
+	struct lsr_exit way;
 
 	if (is_own(packet))
 		return send_up(skb);
-	found = find_route(skb, packet, from, packet->source, &fib);
-	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
+	if (!find_route(skb, packet, from, packet->source, &way))
 		return false;
-	way.index = fib.ifindex;
-	way.neighbour = fib.ipv4_dst;
-	way.pending = found == BPF_FIB_LKUP_RET_NO_NEIGH;
 	send_on(skb, packet, &way);
 	return true;
 }

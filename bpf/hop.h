@@ -275,25 +275,19 @@ LSR_STEP int deviate(struct __sk_buff *skb, struct lsr_packet *packet,
 /* Whether the frame came from where this host would send to the hop before (RFC 3704 §2.2). */
 LSR_STEP int came_from(struct __sk_buff *skb, __u32 check, __be32 previous)
 {
-	struct bpf_fib_lookup fib;
+	struct lsr_packet back = {.input = LSR_LOOPBACK};
 	__u8 mac[ETH_ALEN], difference = 0;
-	long found;
+	struct lsr_exit way;
 
-	__builtin_memset(&fib, 0, sizeof(fib));
-	fib.family = AF_INET;
-	fib.tot_len = 1; /* else the kernel compares this packet with the MTU */
-	fib.ifindex = LSR_LOOPBACK;
-	fib.ipv4_dst = previous;
-	found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-	if (fib.ifindex != skb->ifindex) /* without a route it stays that of loopback */
+	if (!find_route(skb, &back, 0, previous, &way) || way.index != skb->ifindex)
 		return false;
-	if (check != LSR_PREVIOUS_NEIGHBOUR || found == BPF_FIB_LKUP_RET_NO_NEIGH)
+	if (check != LSR_PREVIOUS_NEIGHBOUR || way.pending)
 		return true;
 	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, sizeof(mac)))
 		return false;
 #pragma clang loop unroll(full)
 	for (__u32 i = 0; i < sizeof(mac); i++)
-		difference |= mac[i] ^ fib.dmac[i];
+		difference |= mac[i] ^ way.mac[i];
 	return !difference;
 }
 

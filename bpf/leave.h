@@ -27,6 +27,7 @@ enum {
 
 struct lsr_exit {
 	const struct lsr_interface *interface;
+	const __u8 *mac;  /* of the neighbour, where it is not pending */
 	__u32 index;      /* ifindex */
 	__be32 neighbour; /* the gateway, or the next hop itself where it is on-link */
 	__u32 mtu;        /* bytes; of the interface or, where smaller, of the route */
@@ -50,20 +51,41 @@ static __always_inline enum lsr_reason refuse_size(struct lsr_packet *packet,
 	return refuse(packet, reason, LSR_ICMP_UNREACHABLE, LSR_ICMP_TOO_BIG);
 }
 
+/* Where a route that answers this question would be remembered. */
+static __always_inline struct lsr_recent_route *find_recent(
+	const struct lsr_route_question *question)
+{
+	__u64 sum = (__u64)question->source << 32 | question->destination;
+	__u32 slot;
+
+	sum += question->input + (__u64)question->dscp * 0x10001;
+	slot = sum * 0x9e3779b97f4a7c15ULL >> 56; /* Fibonacci hashing; LSR_RECENT_MAX is 2^8 */
+	return bpf_map_lookup_elem(&recent, &slot);
+}
+
+static __always_inline bool is_same(const struct lsr_route_question *one,
+				    const struct lsr_route_question *other)
+{
+	return one->source == other->source && one->destination == other->destination &&
+	       one->input == other->input && one->dscp == other->dscp &&
+	       one->protocol == other->protocol;
+}
+
 /* The route to an address, as the kernel has it; BPF_FIB_LKUP_RET_…. */
-static __always_inline long find_route(struct __sk_buff *skb, const struct lsr_packet *packet,
-				       __be32 from, __be32 to, struct bpf_fib_lookup *fib)
+static __always_inline long ask_kernel(struct __sk_buff *skb, const struct lsr_packet *packet,
+				       const struct lsr_route_question *question,
+				       struct bpf_fib_lookup *fib)
 {
 	long found;
 
 	__builtin_memset(fib, 0, sizeof(*fib)); /* the padding too: the kernel reads all of it */
 	fib->family = AF_INET;
-	fib->l4_protocol = packet->protocol;
+	fib->l4_protocol = question->protocol;
 	fib->tot_len = 1; /* fits any route, and asks for its MTU: mtu_result */
-	fib->ifindex = packet->input;
-	fib->tos = packet->dscp << 2;
-	fib->ipv4_src = from;
-	fib->ipv4_dst = to;
+	fib->ifindex = question->input;
+	fib->tos = question->dscp << 2;
+	fib->ipv4_src = question->source;
+	fib->ipv4_dst = question->destination;
 	found = bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
 	if (found != BPF_FIB_LKUP_RET_FWD_DISABLED || packet->stage != LSR_LOCAL)
 		return found;
@@ -71,45 +93,73 @@ static __always_inline long find_route(struct __sk_buff *skb, const struct lsr_p
 	return bpf_fib_lookup(skb, fib, sizeof(*fib), BPF_FIB_LOOKUP_OUTPUT);
 }
 
+/*
+ * Where the kernel would send a packet to an address; false where nowhere. A route is asked for once in some
+ * milliseconds, not for each packet: that is as late as a change of routes may be noticed. One whose neighbour is not
+ * known yet is asked for each time.
+ */
+static __always_inline bool find_route(struct __sk_buff *skb, const struct lsr_packet *packet,
+				       __be32 from, __be32 to, struct lsr_exit *way)
+{
+	struct lsr_route_question question = {
+		.source = from,
+		.destination = to,
+		.input = packet->input,
+		.dscp = packet->dscp,
+		.protocol = packet->protocol,
+	};
+	struct lsr_recent_route *route = find_recent(&question);
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct bpf_fib_lookup fib;
+	long found;
+
+	if (!route)
+		return false;
+	way->pending = false;
+	if (now >= route->until || !is_same(&route->question, &question)) {
+		found = ask_kernel(skb, packet, &question, &fib);
+		if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
+			return false;
+		way->pending = found == BPF_FIB_LKUP_RET_NO_NEIGH;
+		route->question = question;
+		route->until = way->pending ? 0 : now + LSR_RECENT_NS;
+		route->output = fib.ifindex;
+		route->neighbour = fib.ipv4_dst;
+		route->mtu = way->pending ? ~0U : fib.mtu_result; /* not told then */
+		__builtin_memcpy(route->mac, fib.dmac, sizeof(route->mac));
+	}
+	way->mac = route->mac;
+	way->index = route->output;
+	way->neighbour = route->neighbour;
+	way->mtu = route->mtu;
+	return true;
+}
+
 /* Finds the way to the next hop. */
 static __always_inline enum lsr_reason find_exit(struct __sk_buff *skb, struct lsr_packet *packet,
 						 __be32 next, bool strict, struct lsr_exit *way)
 {
-	struct bpf_fib_lookup fib;
-	long found;
-
-	found = find_route(skb, packet, packet->source, next, &fib);
-	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
+	if (!find_route(skb, packet, packet->source, next, way))
 		return refuse(packet, LSR_DROP_NO_ROUTE, LSR_ICMP_UNREACHABLE,
 			      LSR_ICMP_NET_UNREACHABLE);
-	if (strict && fib.ipv4_dst != next) /* RFC 791 §3.1: directly connected networks only */
+	if (strict && way->neighbour != next) /* RFC 791 §3.1: directly connected networks only */
 		return refuse(packet, LSR_DROP_NOT_ADJACENT, LSR_ICMP_UNREACHABLE,
 			      LSR_ICMP_ROUTE_FAILED);
-
-	way->index = fib.ifindex;
-	way->neighbour = fib.ipv4_dst;
-	way->pending = found == BPF_FIB_LKUP_RET_NO_NEIGH;
-	way->interface = bpf_map_lookup_elem(&interfaces, &way->index);
+	way->interface = find_interface(way->index);
 	if (!way->interface || way->interface->role != LSR_ROLE_MESH)
 		return LSR_DROP_NOT_MESH;
-	way->mtu = way->interface->mtu;
-	if (!way->pending && fib.mtu_result < way->mtu)
-		way->mtu = fib.mtu_result;
+	if (way->interface->mtu < way->mtu)
+		way->mtu = way->interface->mtu;
 	return 0;
 }
 
 /* Whether the stack would send this packet, as it is, out of a managed port. */
 LSR_STEP int passes_port(struct __sk_buff *skb, const struct lsr_packet *packet)
 {
-	struct bpf_fib_lookup fib;
-	long found;
+	struct lsr_exit way;
 
-	if (!packet)
-		return false;
-	found = find_route(skb, packet, packet->source, packet->destination, &fib);
-	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return false;
-	return find_interface(fib.ifindex) != NULL;
+	return packet && find_route(skb, packet, packet->source, packet->destination, &way) &&
+	       find_interface(way.index) != NULL;
 }
 
 /*

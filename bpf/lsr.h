@@ -35,6 +35,8 @@ enum lsr_limits {
 	LSR_SAMPLES_BURST = 50,
 	LSR_FLOWS_PER_SECOND = 20, /* announcements of new ones, on each CPU */
 	LSR_WATCHES_MAX = 8,       /* flows that are followed at once */
+	LSR_RECENT_MAX = 256,      /* routes that each CPU remembers */
+	LSR_RECENT_NS = 10000000,  /* for how long */
 };
 
 /* IPv4 option types with the copied bit, RFC 791 §3.1. */
@@ -526,6 +528,26 @@ struct lsr_allowance {
 struct lsr_trial {
 	__u32 answered;
 	__u32 partial; /* the device is still to make a checksum */
+};
+
+/* `recent`, per CPU: routes that were looked up a moment ago, each at the hash of its question. */
+struct lsr_route_question {
+	__be32 source;
+	__be32 destination;
+	__u32 input; /* ifindex */
+	__u8 dscp;
+	__u8 protocol;
+	__u8 unused[2];
+};
+
+struct lsr_recent_route {
+	struct lsr_route_question question;
+	__u64 until;  /* CLOCK_MONOTONIC ns */
+	__u32 output; /* ifindex */
+	__be32 neighbour;
+	__u32 mtu;   /* bytes */
+	__u8 mac[6]; /* of the neighbour */
+	__u8 unused[6];
 };
 
 /* `quote`, per CPU: what an ICMP error carries of the packet that it is about. */

@@ -1,6 +1,6 @@
 // Generated from the BTF of bpf/lsr.bpf.c by `npm run layout`. Do not edit.
 
-export const digest = '03ccc7c45dbae61c33bf2b4e7f1769965a128a06387526d14e1e571cbbf5568b';
+export const digest = '2d11956209b49b0500045f7b1eb48be3c97eee307848041178e3828f80440390';
 
 export const structs = {
   lsr_cgroup_key: {
@@ -217,11 +217,34 @@ export const structs = {
       place: { offset: 22, kind: 'be16' },
     },
   },
+  lsr_recent_route: {
+    size: 48,
+    fields: {
+      question: { offset: 0, kind: 'lsr_route_question' },
+      until: { offset: 16, kind: 'u64' },
+      output: { offset: 24, kind: 'u32' },
+      neighbour: { offset: 28, kind: 'be32' },
+      mtu: { offset: 32, kind: 'u32' },
+      mac: { offset: 36, kind: 'bytes', count: 6 },
+      unused: { offset: 42, kind: 'bytes', count: 6 },
+    },
+  },
   lsr_recorder: {
     size: 8,
     fields: {
       path: { offset: 0, kind: 'u32' },
       address: { offset: 4, kind: 'be32' },
+    },
+  },
+  lsr_route_question: {
+    size: 16,
+    fields: {
+      source: { offset: 0, kind: 'be32' },
+      destination: { offset: 4, kind: 'be32' },
+      input: { offset: 8, kind: 'u32' },
+      dscp: { offset: 12, kind: 'u8' },
+      protocol: { offset: 13, kind: 'u8' },
+      unused: { offset: 14, kind: 'bytes', count: 2 },
     },
   },
   lsr_rule: {
@@ -346,6 +369,8 @@ export const enums = {
     LSR_SAMPLES_BURST: 50,
     LSR_FLOWS_PER_SECOND: 20,
     LSR_WATCHES_MAX: 8,
+    LSR_RECENT_MAX: 256,
+    LSR_RECENT_NS: 10000000,
   },
   lsr_option: {
     LSR_OPTION_END: 0,
