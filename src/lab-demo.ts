@@ -1,7 +1,7 @@
 import { colors } from './colors.js';
 import { LsrError } from './errors.js';
 import { type Capture, startCapture } from './lab-capture.js';
-import { drawLab, showFile, showProgram } from './lab-drawing.js';
+import { drawLab, formatHeading, formatJson, formatPrompt, showFile, showProgram } from './lab-drawing.js';
 import {
   agentHosts,
   apiSocket,
@@ -37,7 +37,7 @@ export async function demonstrateChain(lab: Lab, print: Print, signal: AbortSign
 }
 
 async function showDirectWay(lab: Lab, print: Print, signal: AbortSignal): Promise<void> {
-  print(heading('1. Without a chain: the negative control'));
+  print(formatHeading('1. Without a chain: the negative control'));
   const watched = await watchRequest(lab, print, signal);
   for (const { host, packets } of watched) print(`${host} saw ${packets.length} packets of the client`);
   const guilty = watched.filter(({ packets }) => packets.length > 0);
@@ -47,9 +47,9 @@ async function showDirectWay(lab: Lab, print: Print, signal: AbortSignal): Promi
 }
 
 async function showChain(lab: Lab, print: Print, signal: AbortSignal): Promise<void> {
-  print(heading('2. With the chain "web": edge → fw → ids → gw'));
+  print(formatHeading('2. With the chain "web": edge → fw → ids → gw'));
   for (const host of [...agentHosts.filter((name) => name !== 'edge'), 'edge']) {
-    print(prompt(showProgram('--api', apiSocket(lab, host), 'apply', showFile(meshFile))));
+    print(formatPrompt(showProgram('--api', apiSocket(lab, host), 'apply', showFile(meshFile))));
   }
   await applyMesh(lab, meshFile, signal);
   const watched = await watchRequest(lab, print, signal);
@@ -63,9 +63,9 @@ async function showChain(lab: Lab, print: Print, signal: AbortSignal): Promise<v
 }
 
 async function showRecord(lab: Lab, print: Print, signal: AbortSignal): Promise<void> {
-  print(heading('3. Which way did it go? Ask the last hop'));
+  print(formatHeading('3. Which way did it go? Ask the last hop'));
   const command = ['curl', '-s', 'http://127.0.0.1:7913/v1/paths'];
-  print(prompt(`ip netns exec ${lab.prefix}gw ${command.join(' ')}`));
+  print(formatPrompt(`ip netns exec ${lab.prefix}gw ${command.join(' ')}`));
   const text = await inNamespace(`${lab.prefix}gw`, command, { signal });
   const { records } = JSON.parse(text) as { records: PathRecord[] };
   print(colors.dim(formatJson({ records })));
@@ -81,7 +81,7 @@ async function showRecord(lab: Lab, print: Print, signal: AbortSignal): Promise<
 async function watchRequest(lab: Lab, print: Print, signal: AbortSignal): Promise<Watched[]> {
   const captures = await Promise.all(['fw', 'ids'].map((host) => watchClient(lab, host, signal)));
   const command = ['curl', '-sS', '--max-time', '10', 'http://10.9.0.10/'];
-  print(prompt(`ip netns exec ${lab.prefix}client curl http://10.9.0.10/`));
+  print(formatPrompt(`ip netns exec ${lab.prefix}client curl http://10.9.0.10/`));
   print(await inNamespace(`${lab.prefix}client`, command, { signal }));
   return Promise.all(captures.map(async ({ host, capture }) => ({ host, packets: await capture.finish() })));
 }
@@ -102,18 +102,4 @@ async function watchClient(
     signal,
   });
   return { host, capture };
-}
-
-/** Indented, but an object or list without another inside stays on its line. */
-function formatJson(value: unknown): string {
-  const text = JSON.stringify(value, null, 2);
-  return text.replace(/[{[]\n[^{}[\]]*[}\]]/g, (inner) => inner.replace(/\n\s*/g, ' '));
-}
-
-function heading(text: string): string {
-  return `\n${colors.bold(text)}`;
-}
-
-function prompt(command: string): string {
-  return colors.cyan(`# ${command}`);
 }

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { relative } from 'node:path';
+import { colors } from './colors.js';
 import { apiSocket, directMeshFile, type Lab, meshFile } from './lab-standing.js';
 
 /** The lab, and the two ways through it. */
@@ -61,4 +62,18 @@ export function listCommandsToTry(lab: Lab): string {
   return groups
     .map(([title, lines]) => `${title}:\n${lines.map((line) => `  ${line}`).join('\n')}`)
     .join('\n\n');
+}
+
+/** Indented, but an object or list without another inside stays on its line. */
+export function formatJson(value: unknown): string {
+  const text = JSON.stringify(value, null, 2);
+  return text.replace(/[{[]\n[^{}[\]]*[}\]]/g, (inner) => inner.replace(/\n\s*/g, ' '));
+}
+
+export function formatHeading(text: string): string {
+  return `\n${colors.bold(text)}`;
+}
+
+export function formatPrompt(command: string): string {
+  return colors.cyan(`# ${command}`);
 }

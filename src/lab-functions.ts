@@ -5,7 +5,7 @@ import { callApi } from './client.js';
 import { colors } from './colors.js';
 import { LsrError } from './errors.js';
 import type { Print } from './lab-demo.js';
-import { showProgram } from './lab-drawing.js';
+import { formatHeading, formatPrompt, showProgram } from './lab-drawing.js';
 import { startProcess } from './lab-processes.js';
 import { apiSocket, hostFolder, type Lab, packageFile, raiseLab } from './lab-standing.js';
 import { inNamespace } from './lab-topology.js';
@@ -14,9 +14,6 @@ import type { PathRecord } from './record.js';
 export const functionsMesh = packageFile('lab/functions.yaml');
 const agents = ['edge', 'fw', 'ids1', 'ids2', 'gw'] as const;
 const server = '10.9.0.10';
-
-const heading = (text: string): string => `\n${colors.bold(text)}`;
-const prompt = (command: string): string => colors.cyan(`# ${command}`);
 
 export function drawFunctionsLab(): string {
   return `
@@ -52,18 +49,18 @@ const firewall = `table ip filter {
 `;
 
 async function showFirewall(lab: Lab, print: Print, signal: AbortSignal): Promise<void> {
-  print(heading('1. The firewall is this host’s nftables: it sees the true flow, both ways'));
+  print(formatHeading('1. The firewall is this host’s nftables: it sees the true flow, both ways'));
   const curl = (port: number): string[] => ['curl', '-sS', '--max-time', '5', `http://${server}:${port}/`];
-  print(prompt(`ip netns exec ${lab.prefix}client curl http://${server}:80/`));
+  print(formatPrompt(`ip netns exec ${lab.prefix}client curl http://${server}:80/`));
   print(await inNamespace(`${lab.prefix}client`, curl(80), { signal }));
-  print(prompt(`ip netns exec ${lab.prefix}client curl http://${server}:81/`));
+  print(formatPrompt(`ip netns exec ${lab.prefix}client curl http://${server}:81/`));
   const refused = await inNamespace(`${lab.prefix}client`, curl(81), { signal }).then(
     () => null,
     (error: Error) => error.message.replace(/.*(curl: .*)/s, '$1'),
   );
   if (refused === null) throw new LsrError('LAB', 'port 81 was reached, though nftables on fw refuses it');
   print(refused);
-  print(prompt(`ip netns exec ${lab.prefix}fw nft list counter ip filter refused`));
+  print(formatPrompt(`ip netns exec ${lab.prefix}fw nft list counter ip filter refused`));
   const counted = await inNamespace(
     `${lab.prefix}fw`,
     ['nft', 'list', 'counter', 'ip', 'filter', 'refused'],
@@ -74,7 +71,7 @@ async function showFirewall(lab: Lab, print: Print, signal: AbortSignal): Promis
 }
 
 async function showFailover(lab: Lab, print: Print, signal: AbortSignal): Promise<void> {
-  print(heading('2. A transfer goes through one of the two hosts of the IDS. That host is cut off'));
+  print(formatHeading('2. A transfer goes through one of the two hosts of the IDS. That host is cut off'));
   const command = [
     'curl',
     '-sS',
@@ -84,7 +81,9 @@ async function showFailover(lab: Lab, print: Print, signal: AbortSignal): Promis
     '%{size_download} bytes in %{time_total} s',
     `http://${server}/big`,
   ];
-  print(prompt(`ip netns exec ${lab.prefix}client ${command.slice(0, -1).join(' ')} http://${server}/big`));
+  print(
+    formatPrompt(`ip netns exec ${lab.prefix}client ${command.slice(0, -1).join(' ')} http://${server}/big`),
+  );
   const transfer = inNamespace(`${lab.prefix}client`, command, { signal });
   transfer.catch(() => undefined); // awaited below
   await sleep(1500, undefined, { signal });
@@ -92,14 +91,14 @@ async function showFailover(lab: Lab, print: Print, signal: AbortSignal): Promis
   const used = before?.recorded[1]?.node ?? '';
   if (!used.startsWith('ids')) throw new LsrError('LAB', 'the transfer is not under way after 1.5 s');
   print(`the transfer goes over ${describeWay(before)}`);
-  print(prompt(`ip -n ${lab.prefix}${used} link set mesh0 down`));
+  print(formatPrompt(`ip -n ${lab.prefix}${used} link set mesh0 down`));
   await inNamespace(`${lab.prefix}${used}`, ['ip', 'link', 'set', 'mesh0', 'down'], { signal });
   print(await transfer);
-  print(prompt(showProgram('--api', apiSocket(lab, 'edge'), 'chains')));
+  print(formatPrompt(showProgram('--api', apiSocket(lab, 'edge'), 'chains')));
   const { chains } = await callApi<{ chains: ChainView[] }>(apiSocket(lab, 'edge'), { path: '/v1/chains' });
   for (const { nodes, state, share } of chains.find(({ name }) => name === 'web')?.paths ?? [])
     print(`  ${nodes.join(' → ')}: ${state}, ${Math.round(share * 100)} % of the flows`);
-  print(prompt(`ip netns exec ${lab.prefix}gw curl -s http://127.0.0.1:7913/v1/paths`));
+  print(formatPrompt(`ip netns exec ${lab.prefix}gw curl -s http://127.0.0.1:7913/v1/paths`));
   const records = await readBigTransfer(lab);
   for (const record of records)
     print(`  ${describeWay(record)}: ${record.packets} packets, verdict ${record.verdict}`);

@@ -81,6 +81,17 @@ export const functionsTopology: Topology = {
   ],
 };
 
+const { sensor1, sensor2, ...unsensed } = functionsTopology.hosts;
+
+/** The lab of the audit: the same without what gets copies, and with somebody else on the mesh network. */
+export const auditTopology: Topology = {
+  hosts: { ...unsensed, guest: { addresses: { mesh0: '10.0.0.66/24' }, routes: ['default via 10.0.0.2'] } },
+  cables: [
+    ...functionsTopology.cables.filter(([, end]) => !end.startsWith('sensor')),
+    ['guest:mesh0', 'switch:guest'],
+  ],
+};
+
 /** Builds every host as a namespace `<prefix><host>`. What is there already must have been removed. */
 export async function buildTopology(topology: Topology, prefix: string, signal?: AbortSignal): Promise<void> {
   const hosts = Object.entries(topology.hosts);

@@ -1,12 +1,13 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { LsrError } from './errors.js';
-import { demonstrateChain } from './lab-demo.js';
+import { demonstrateAudit } from './lab-audit.js';
+import { demonstrateChain, type Print } from './lab-demo.js';
 import { drawLab, listCommandsToTry } from './lab-drawing.js';
 import { demonstrateFunctions } from './lab-functions.js';
 import { lockLab } from './lab-lock.js';
 import { describeLab, type Lab, program, raiseLab, razeLab } from './lab-standing.js';
-import { functionsTopology } from './lab-topology.js';
+import { auditTopology, functionsTopology } from './lab-topology.js';
 
 /** `lsr-agent lab up`: builds the lab, leaves it standing, prints what to try. */
 export async function labUp(): Promise<void> {
@@ -23,25 +24,36 @@ export async function labUp(): Promise<void> {
 
 /** `lsr-agent lab down`: removes the labs, also what is left of broken ones. */
 export async function labDown(): Promise<void> {
-  await holdLab(async (lab) => {
-    const removed = [...(await razeLab(lab)), ...(await razeLab(describeFunctionsLab()))];
+  await holdLab(async () => {
+    const removed: string[] = [];
+    for (const { describe } of Object.values(demonstrations)) removed.push(...(await razeLab(describe())));
     print(removed.length === 0 ? 'There is no lab.' : removed.map((what) => `removed ${what}`).join('\n'));
   });
 }
 
-const describeFunctionsLab = (): Lab => describeLab('functions', functionsTopology);
+interface Demonstration {
+  describe(): Lab;
+  run(lab: Lab, print: Print, signal: AbortSignal): Promise<void>;
+}
+
+const demonstrations = {
+  chain: { describe: () => describeLab(), run: demonstrateChain },
+  functions: { describe: () => describeLab('functions', functionsTopology), run: demonstrateFunctions },
+  audit: { describe: () => describeLab('audit', auditTopology), run: demonstrateAudit },
+} satisfies Record<string, Demonstration>;
 
 /** `lsr-agent lab run`: builds a lab, shows what it is for, step by step, and removes it. */
-export async function labRun(what: 'chain' | 'functions'): Promise<void> {
-  await holdLab(async (plain, signal) => {
-    const lab = what === 'chain' ? plain : describeFunctionsLab();
+export async function labRun(what: keyof typeof demonstrations): Promise<void> {
+  const { describe, run } = demonstrations[what];
+  await holdLab(async (_standing, signal) => {
+    const lab = describe();
     // A reader that goes away (`| head`) ends this process at once; then another one must clean up.
     const leaveCleaning = (): void => {
       spawn(process.execPath, [program, 'lab', 'down'], { detached: true, stdio: 'ignore' }).unref();
     };
     process.once('exit', leaveCleaning);
     try {
-      await (what === 'chain' ? demonstrateChain : demonstrateFunctions)(lab, print, signal);
+      await run(lab, print, signal);
     } finally {
       await razeLab(lab);
       process.off('exit', leaveCleaning);

@@ -44,6 +44,22 @@ export const SummarySchema = Type.Object(
 export type Summary = Static<typeof SummarySchema>;
 export type PathSummary = Summary['paths'][number];
 
+export interface Leg {
+  from: string;
+  to: string;
+  /** That went out at one node, and did not come in at the next. */
+  packets: number;
+}
+
+/** For each path and leg between two nodes that were both asked, what was lost there. */
+export function listLegs(summaries: readonly Summary[]): Leg[] {
+  const seen = summaries.flatMap(({ node, paths }) => paths.map((path) => ({ node, ...path })));
+  return seen.flatMap(({ id, node, position, out }) => {
+    const next = seen.find((other) => other.id === id && other.position === position + 1);
+    return next ? [{ from: node, to: next.node, packets: out.packets - next.in.packets }] : [];
+  });
+}
+
 /** What a node knows of the packets of a chain. Throws REQUEST_INVALID. */
 export function summarize(
   name: string,

@@ -22,11 +22,12 @@ export function addLabCommand(program: Command): void {
     .addArgument(
       new Argument(
         '[what]',
-        'chain: a request without and with a chain; functions: a firewall, and a host that dies',
+        'chain: a request without and with a chain; functions: a firewall, and a host that dies; ' +
+          'audit: what the records say when things go wrong',
       )
-        .choices(['chain', 'functions'])
+        .choices(['chain', 'functions', 'audit'])
         .default('chain'),
     )
     .addHelpText('after', '\nExample:\n  # lsr-agent lab run functions')
-    .action(async (what: 'chain' | 'functions') => (await import('../lab.js')).labRun(what));
+    .action(async (what: 'chain' | 'functions' | 'audit') => (await import('../lab.js')).labRun(what));
 }

@@ -16,7 +16,7 @@ import { apiSocket, packageFile } from '../../src/lab-standing.js';
 import { enterNamespace, functionsTopology } from '../../src/lab-topology.js';
 import type { Mesh } from '../../src/mesh.js';
 import type { PathRecord, PathsPage } from '../../src/record.js';
-import type { Summary } from '../../src/summary.js';
+import { listLegs, type Summary } from '../../src/summary.js';
 import { putMeshOn } from '../helpers/chains.js';
 import { server } from '../helpers/delivery.js';
 import { createLab, type TestLab } from '../helpers/namespaces.js';
@@ -210,12 +210,3 @@ for i in range(${forgedPackets}): s.send(raw)`,
     `${recorded.length} records of ${flows.size} flows, ${astray} packets astray, ${forgedPackets} forged`,
   );
 });
-
-/** For each path and leg: what went out at one node, and did not come in at the next. */
-function listLegs(summaries: readonly Summary[]): { to: string; packets: number }[] {
-  const seen = summaries.flatMap(({ node, paths }) => paths.map((path) => ({ node, ...path })));
-  return seen.flatMap(({ id, nodes, position, out }) => {
-    const next = seen.find((other) => other.id === id && other.position === position + 1);
-    return next ? [{ to: nodes[position] ?? '', packets: out.packets - next.in.packets }] : [];
-  });
-}
