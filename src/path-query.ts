@@ -95,14 +95,20 @@ export function findPage(
   const column = columnOf[sort];
   const after = filter.cursor === undefined ? null : parseCursor(filter.cursor, sort, order);
   const driver = conditions.find((condition) => isRare(prepare, condition, cost.sorted));
-  const begin = after ? [bound(column, order === 'desc' ? '<' : '>', after)] : [];
-  const range = [...begin, ...conditions.filter(({ index }) => index === `record_by_${column}`)];
-  const end = driver ? null : findEnd(prepare, column, order, range, cost.scanned);
-  const all = [...conditions, ...begin, ...(end ? [bound(column, order === 'desc' ? '>=' : '<=', end)] : [])];
+  const walk = { prepare, column, order };
+  const range = conditions.filter(({ index }) => index === `record_by_${column}`);
+  const end = driver ? null : findEnd(walk, range, after, cost.scanned);
   const index = driver?.index ?? `record_by_${column}`;
-  const rows = prepare(
-    `SELECT * FROM record INDEXED BY ${index} ${where(all)} ORDER BY ${column} ${order}, number ${order} LIMIT ?`,
-  ).all(...all.flatMap(({ values }) => values), filter.limit + 1) as RecordColumns[];
+  const wanted = filter.limit + 1;
+  const rows: RecordColumns[] = [];
+  for (const stretch of driver ? [boundAfter(walk, after)] : listStretches(walk, after, end)) {
+    if (rows.length === wanted) break;
+    const all = [...conditions, ...stretch];
+    const found = prepare(
+      `SELECT * FROM record INDEXED BY ${index} ${where(all)} ORDER BY ${column} ${order}, number ${order} LIMIT ?`,
+    ).all(...all.flatMap(({ values }) => values), wanted - rows.length) as RecordColumns[];
+    rows.push(...found);
+  }
   const page = rows.slice(0, filter.limit);
   const last = page.at(-1);
   if (rows.length > page.length && last)
@@ -190,30 +196,58 @@ function isRare(
   return count <= few;
 }
 
+/** Along an index in an order. */
+interface Walk {
+  prepare: (sql: string) => Statement;
+  column: string;
+  order: 'asc' | 'desc';
+}
+
 /** The last row that the page looks at; null where there are fewer in the range. */
 function findEnd(
-  prepare: (sql: string) => Statement,
-  column: string,
-  order: 'asc' | 'desc',
+  walk: Walk,
   range: readonly Condition[],
+  after: Place | null,
   scanned: number,
 ): Place | null {
-  const found = prepare(
-    `SELECT ${column} AS value, number FROM record INDEXED BY record_by_${column} ${where(range)}
-     ORDER BY ${column} ${order}, number ${order} LIMIT 1 OFFSET ?`,
-  ).get(...range.flatMap(({ values }) => values), scanned - 1) as
-    | { value: number; number: number }
-    | undefined;
-  return found ? [found.value, found.number] : null;
+  const { prepare, column, order } = walk;
+  let left = scanned;
+  for (const stretch of listStretches(walk, after, null)) {
+    const all = [...range, ...stretch];
+    const values = all.flatMap((condition) => condition.values);
+    const from = `FROM record INDEXED BY record_by_${column} ${where(all)}`;
+    const found = prepare(
+      `SELECT ${column} AS value, number ${from} ORDER BY ${column} ${order}, number ${order} LIMIT 1 OFFSET ?`,
+    ).get(...values, left - 1) as { value: number; number: number } | undefined;
+    if (found) return [found.value, found.number];
+    const { count } = prepare(`SELECT count(*) AS count ${from}`).get(...values) as { count: number };
+    left -= count;
+  }
+  return null;
+}
+
+/**
+ * What is behind `after`, up to and with `end`, as conditions of which the index finds each by itself. Of a comparison of
+ * pairs SQLite takes the first column alone for its range, and then looks at all rows that share a value.
+ */
+function listStretches({ column, order }: Walk, after: Place | null, end: Place | null): Condition[][] {
+  const [behind, before] = order === 'desc' ? ['<', '>'] : ['>', '<'];
+  const is = (sql: string, value: number): Condition => ({ sql, values: [value] });
+  const isFirst = after ? [is(`${column} = ?`, after[0]), is(`number ${behind} ?`, after[1])] : [];
+  const isLast = end ? [is(`${column} = ?`, end[0]), is(`number ${before}= ?`, end[1])] : [];
+  if (after && end && after[0] === end[0]) return [[...isFirst, ...isLast]];
+  const between = [
+    ...(after ? [is(`${column} ${behind} ?`, after[0])] : []),
+    ...(end ? [is(`${column} ${before} ?`, end[0])] : []),
+  ];
+  return [...(after ? [isFirst] : []), between, ...(end ? [isLast] : [])];
 }
 
 const where = (conditions: readonly Condition[]): string =>
   conditions.length > 0 ? `WHERE ${conditions.map(({ sql }) => sql).join(' AND ')}` : '';
 
-const bound = (column: string, comparison: string, place: Place): Condition => ({
-  sql: `(${column}, number) ${comparison} (?, ?)`,
-  values: place,
-});
+const boundAfter = ({ column, order }: Walk, after: Place | null): Condition[] =>
+  after ? [{ sql: `(${column}, number) ${order === 'desc' ? '<' : '>'} (?, ?)`, values: after }] : [];
 
 function formatCursor(sort: SortKey, order: string, [value, number]: Place): string {
   return Buffer.from(`${sort} ${order} ${value} ${number}`).toString('base64url');
