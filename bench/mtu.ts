@@ -2,10 +2,11 @@
  * What a chain of four hosts leaves of the TCP throughput that plain forwarding over the same hosts has, by
  * MTU layout. Plain and chained runs alternate; the ratio is made pair by pair. `npm run bench -- mtu`
  */
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import type { DropsView } from '../src/api-schemas.js';
 import { type Cell, formatTable } from '../src/table.js';
 import { type Layout, layouts } from './layouts.js';
+import { parseCount } from './numbers.js';
 import {
   attachAgents,
   buildRoad,
@@ -16,6 +17,7 @@ import {
   sendBulk,
   type Traffic,
 } from './road.js';
+import { type Spread, spread } from './spread.js';
 
 interface Options {
   layout: string[];
@@ -24,12 +26,6 @@ interface Options {
   congestion?: string;
   affinity?: string;
   json?: boolean;
-}
-
-interface Spread {
-  median: number;
-  min: number;
-  max: number;
 }
 
 interface Result {
@@ -67,11 +63,6 @@ function readCommand(): Command {
     .option('--json', 'print data as JSON')
     .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
     .action(compareLayouts);
-}
-
-function parseCount(text: string): number {
-  if (!/^[1-9]\d{0,3}$/.test(text)) throw new InvalidArgumentError('It must be a number from 1 to 9999.');
-  return Number(text);
 }
 
 async function compareLayouts(options: Options): Promise<void> {
@@ -138,18 +129,6 @@ function addDrops(drops: Record<string, number>, views: DropsView[]): void {
 function summarize(runs: Run[]): Spread & { retransmits: number } {
   const retransmits = runs.reduce((sum, run) => sum + run.retransmits, 0);
   return { ...spread(runs.map(({ rate }) => rate / 1e9)), retransmits };
-}
-
-function spread(values: number[]): Spread {
-  const sorted = values.toSorted((a, b) => a - b);
-  const at = (index: number): number => round(sorted[index] ?? Number.NaN);
-  const middle = (sorted.length - 1) / 2;
-  const median = ((sorted[Math.floor(middle)] ?? 0) + (sorted[Math.ceil(middle)] ?? 0)) / 2;
-  return { median: round(median), min: at(0), max: at(sorted.length - 1) };
-}
-
-function round(value: number): number {
-  return Math.round(value * 1000) / 1000;
 }
 
 function describeResults(results: Result[]): string {

@@ -1,18 +1,16 @@
 /** As many hostile packets as the machine can send, on an edge port and a mesh port of one host at once. */
-import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { endianness, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import test from 'ava';
-import { enterNamespace } from '../../src/lab-topology.js';
 import { enums } from '../../src/layout.js';
 import { loadNative } from '../../src/native.js';
 import { reasons } from '../../src/reasons.js';
 import { chained, corpus, neighbour } from '../helpers/corpus.js';
 import { sendDatagrams } from '../helpers/delivery.js';
+import { compileFlood, flood } from '../helpers/flood.js';
 import {
   createHostileLab,
   findPort,
@@ -38,22 +36,13 @@ interface Frame {
   reason: string;
 }
 
-interface Flooded {
-  /** How often the kernel took each frame. */
-  taken: number[];
-  refused: number;
-  seconds: number;
-}
-
 let lab: HostileLab;
 let folder: string;
 let program: string;
 
 test.before(async () => {
   folder = mkdtempSync(join(tmpdir(), 'lsr-flood-'));
-  program = join(folder, 'flood');
-  const source = fileURLToPath(new URL('../helpers/flood.c', import.meta.url));
-  execFileSync('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', source, '-o', program]);
+  program = compileFlood(folder);
   lab = await createHostileLab();
 });
 
@@ -69,6 +58,13 @@ test.serial(
       edge0: { host: 'client', device: 'eth0', frames: makeFrames('edge', 'fw:edge0', 'client:eth0') },
       mesh1: { host: 'intruder', device: 'eth1', frames: makeFrames('mesh', 'fw:mesh1', 'intruder:eth1') },
     };
+    const send = ({ host, device, frames }: typeof ports.edge0) =>
+      flood(
+        program,
+        { lab, host, device },
+        frames.map(({ bytes }) => bytes),
+        seconds,
+      );
     const { pid } = await readStatus(lab, 'fw');
     const lost = () => Promise.all(Object.values(ports).map(({ host, device }) => readLost(host, device)));
     const before = { view: await readDrops(lab, 'fw'), lost: await lost(), daemon: readDaemon(pid) };
@@ -76,8 +72,8 @@ test.serial(
     const ending = new AbortController();
     const watching = watchDaemon(ending.signal);
     const [edge, mesh, meanwhile] = await Promise.all([
-      flood(ports.edge0),
-      flood(ports.mesh1),
+      send(ports.edge0),
+      send(ports.mesh1),
       sendDatagrams(lab, { size: 100, count: 100, discover: 'dont' }),
     ]);
     const daemon = readDaemon(pid);
@@ -174,33 +170,6 @@ function makeFrames(role: 'mesh' | 'edge', to: string, from: string): Frame[] {
   });
   const away = { bytes: frame(ipv4(chained('from-aside', 2))), reason: 'previous_hop' };
   return [...rows, ...strangers, ...(role === 'mesh' ? [away] : [])];
-}
-
-async function flood({
-  host,
-  device,
-  frames,
-}: {
-  host: string;
-  device: string;
-  frames: Frame[];
-}): Promise<Flooded> {
-  const command = [program, device, String(seconds)];
-  const child = spawn('nsenter', enterNamespace(lab.prefix + host, command), {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
-  const ended = once(child, 'close');
-  for (const { bytes } of frames) {
-    const length = Buffer.alloc(2);
-    if (endianness() === 'LE') length.writeUInt16LE(bytes.length);
-    else length.writeUInt16BE(bytes.length);
-    child.stdin.write(Buffer.concat([length, bytes]));
-  }
-  child.stdin.end();
-  let printed = '';
-  for await (const text of child.stdout) printed += text;
-  await ended;
-  return JSON.parse(printed);
 }
 
 /** Frames that a veth has not brought to its other end. */
