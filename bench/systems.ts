@@ -1,7 +1,7 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { callApi } from '../src/client.js';
-import { agentHosts, apiSocket, meshFile } from '../src/lab-standing.js';
+import { agentHosts, apiSocket, hostFolder, meshFile } from '../src/lab-standing.js';
 import { loadMesh } from '../src/mesh-file.js';
 import { type BpfObject, loadNative } from '../src/native.js';
 import type { TestLab } from '../tests/helpers/namespaces.js';
@@ -42,6 +42,7 @@ export const systems: readonly System[] = [
     enter: (lab, { signal }) => attachAgents(lab, signal),
     leave: detachAgents,
   },
+  { name: 'chain, past the stack', packet: plainPacket, enter: enterBypass, leave: leaveBypass },
   { name: 'chain, integrity', packet: plainPacket, enter: enterIntegrity, leave: leaveIntegrity },
   {
     name: "the kernel's LSRR",
@@ -117,6 +118,27 @@ export async function attach(
   return object;
 }
 let pins = 0;
+
+/** `stack: bypass` on each port. */
+async function enterBypass(lab: TestLab, { signal }: Tools): Promise<void> {
+  for (const host of agentHosts) {
+    const file = configFile(lab, host);
+    const text = readFileSync(file, 'utf8');
+    writeFileSync(file, text.replaceAll(/(edge0|mesh0): (\w+)/g, '$1: { role: $2, stack: bypass }'));
+  }
+  await attachAgents(lab, signal);
+}
+
+async function leaveBypass(lab: TestLab): Promise<void> {
+  await detachAgents(lab);
+  for (const host of agentHosts) {
+    const file = configFile(lab, host);
+    const text = readFileSync(file, 'utf8');
+    writeFileSync(file, text.replaceAll(/\{ role: (\w+), stack: bypass \}/g, '$1'));
+  }
+}
+
+const configFile = (lab: TestLab, host: string): string => `${hostFolder(lab, host)}/agent.yaml`;
 
 async function enterIntegrity(lab: TestLab, { signal }: Tools): Promise<void> {
   await attachAgents(lab, signal);

@@ -16,10 +16,11 @@ LSR_STEP int choose_action(struct __sk_buff *skb, struct lsr_packet *packet, __u
 	switch (reason) {
 	case LSR_PASSED:
 	case LSR_OWN:
-	case LSR_ENDED:
 	case LSR_TO_STACK:
 	case LSR_TAPPED:
 		return TC_ACT_UNSPEC;
+	case LSR_ENDED:
+		return packet->stage == LSR_DELIVERED ? TC_ACT_REDIRECT : TC_ACT_UNSPEC;
 	case LSR_IMPOSED:
 	case LSR_ADVANCED:
 	case LSR_FORWARDED:

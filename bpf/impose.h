@@ -159,7 +159,7 @@ LSR_STEP int begin_segment(struct __sk_buff *skb, struct lsr_packet *packet)
 /*
  * Classifies a packet and sends it down its chain. LSR_PASSED where no rule speaks of it, and for
  * an arriving packet that the stack will bring to a managed port: netfilter and conntrack of this
- * host see it first, and both directions of its connection.
+ * host see it first, and both directions of its connection. A port with `bypass` does without them.
  */
 LSR_STEP int classify(struct __sk_buff *skb, struct lsr_packet *packet, __u32 origin)
 {
@@ -184,7 +184,7 @@ LSR_STEP int classify(struct __sk_buff *skb, struct lsr_packet *packet, __u32 or
 	packet->path = chain.path;
 	if (is_fragment(packet) && chain.fragments == LSR_FRAGMENTS_DROP)
 		return LSR_DROP_FRAGMENT;
-	if (packet->stage == LSR_ARRIVED && passes_port(skb, packet))
+	if (packet->stage == LSR_ARRIVED && !packet->bypass && passes_port(skb, packet))
 		return LSR_PASSED;
 	return impose(skb, packet, chain.path, chain.number);
 }

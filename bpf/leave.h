@@ -185,6 +185,35 @@ static __always_inline void send_on(struct __sk_buff *skb, const struct lsr_pack
 	bpf_redirect_neigh(way->index, &neighbour, sizeof(neighbour), 0);
 }
 
+/*
+ * Sends a plain packet on to where its route leads behind an edge port, as the stack would have, but past its
+ * netfilter. What needs more than that stays for the stack: an answer, fragments, a neighbour that is not known.
+ */
+LSR_STEP int deliver(struct __sk_buff *skb, struct lsr_packet *packet)
+{
+	struct bpf_redir_neigh neighbour = {.nh_family = AF_INET};
+	const struct lsr_interface *port;
+	struct lsr_exit way;
+	__u8 ttl;
+
+	if (!packet || packet->ttl <= 1 ||
+	    !find_route(skb, packet, packet->source, packet->destination, &way) || way.pending ||
+	    measure(skb, packet) > way.mtu)
+		return 0;
+	port = find_interface(way.index);
+	if (!port || port->role != LSR_ROLE_EDGE)
+		return 0;
+	ttl = packet->ttl - 1;
+	if (store_bytes(skb, offsetof(struct iphdr, ttl), &ttl, sizeof(ttl)) ||
+	    write_checksum(skb, packet->header))
+		return LSR_DROP_RESIZE;
+	skb->tc_index = LSR_ENDED_MARK;
+	neighbour.ipv4_nh = way.neighbour;
+	bpf_redirect_neigh(way.index, &neighbour, sizeof(neighbour), 0);
+	packet->stage = LSR_DELIVERED;
+	return 0;
+}
+
 static __always_inline void leave(struct __sk_buff *skb, struct lsr_packet *packet,
 				  const struct lsr_exit *way)
 {

@@ -124,12 +124,15 @@ static __always_inline enum lsr_reason enter_mesh(struct __sk_buff *skb, struct 
 /* What becomes of a packet whose chain has ended here. */
 static __always_inline enum lsr_reason go_on(struct __sk_buff *skb, struct lsr_packet *packet)
 {
+	enum lsr_reason reason;
+
 	if (packet->chain)
 		return begin_segment(skb, packet);
 	if (packet->function)
 		return serve_plain(skb, packet);
 	clamp_mss(skb, packet);
-	return LSR_ENDED;
+	reason = packet->bypass ? deliver(skb, packet) : 0;
+	return reason ? reason : LSR_ENDED;
 }
 
 static __always_inline enum lsr_reason enter(struct __sk_buff *skb, struct lsr_packet *packet,
@@ -142,6 +145,7 @@ static __always_inline enum lsr_reason enter(struct __sk_buff *skb, struct lsr_p
 	packet->icmp = interface->icmp;
 	packet->options = interface->options;
 	packet->previous = interface->previous;
+	packet->bypass = interface->bypass;
 	packet->input = skb->ifindex;
 	if (!is_ipv4(skb))
 		return LSR_PASSED;

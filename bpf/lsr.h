@@ -225,12 +225,12 @@ struct lsr_state {
 
 /* `interfaces`: ifindex -> what this port is. */
 struct lsr_interface {
-	__u8 role;     /* enum lsr_role */
-	__u8 slot;     /* of `counters` */
-	__u8 icmp;     /* enum lsr_icmp */
-	__u8 previous; /* enum lsr_previous_hop */
-	__u8 guarded;  /* what goes to nodes of the mesh has to be in `openings` */
-	__u8 unused;
+	__u8 role;      /* enum lsr_role */
+	__u8 slot;      /* of `counters` */
+	__u8 icmp;      /* enum lsr_icmp */
+	__u8 previous;  /* enum lsr_previous_hop */
+	__u8 guarded;   /* what goes to nodes of the mesh has to be in `openings` */
+	__u8 bypass;    /* chains begin and end past this host's own stack, where they can */
 	__u16 options;  /* enum lsr_option_policy, two bits for each enum lsr_option_class */
 	__u32 mtu;      /* bytes */
 	__be32 address; /* written into Record Route when a packet leaves here */

@@ -42,9 +42,10 @@ enum {
 
 /* How far a packet has come on this host. */
 enum lsr_stage {
-	LSR_ARRIVED = 0, /* from the wire */
-	LSR_ROUTED = 1,  /* the stack forwards it: TTL, netfilter and routes are behind it */
-	LSR_LOCAL = 2,   /* a socket of this host sent it */
+	LSR_ARRIVED = 0,   /* from the wire */
+	LSR_ROUTED = 1,    /* the stack forwards it: TTL, netfilter and routes are behind it */
+	LSR_LOCAL = 2,     /* a socket of this host sent it */
+	LSR_DELIVERED = 3, /* sent on where its chain has ended, past the stack */
 };
 
 /* What the base header says, checked against the frame. */
@@ -62,7 +63,8 @@ struct lsr_packet {
 	__u16 mtu;         /* to tell the sender of, bytes */
 	__u8 stage;        /* enum lsr_stage */
 	__u8 icmp : 4;     /* enum lsr_icmp: what this port allows */
-	__u8 previous : 4; /* enum lsr_previous_hop */
+	__u8 previous : 3; /* enum lsr_previous_hop */
+	__u8 bypass : 1;   /* of this port: see lsr_interface */
 	__u8 type;         /* of the ICMP error to answer with, 0 for none */
 	__u8 code;         /* of that error */
 	__u16 options;     /* what this port does with options: see lsr_interface */

@@ -46,6 +46,14 @@ const InterfaceSchema = Type.Union([
           description: 'all that may reach the nodes themselves from an edge port, such as icmp or tcp/22',
         }),
       ),
+      stack: Type.Optional(
+        Type.Unsafe<'through' | 'bypass'>({
+          type: 'string',
+          enum: ['through', 'bypass'],
+          description:
+            "whether packets pass this host's own nftables, conntrack and NAT before their chain begins, or after it ends",
+        }),
+      ),
     },
     closed,
   ),
@@ -121,6 +129,8 @@ export interface PortConfig {
   previousHop: PreviousHop;
   /** Null where everything may. */
   infrastructure: Opening[] | null;
+  /** Chains begin and end past this host's own stack. */
+  bypass: boolean;
 }
 
 export interface AgentConfig {
@@ -175,6 +185,7 @@ interface PortDescription {
   role: PortRole;
   options?: OptionPolicyConfig;
   infrastructure?: string[];
+  stack?: 'through' | 'bypass';
 }
 
 const describePort = (port: Static<typeof InterfaceSchema>): PortDescription =>
@@ -182,7 +193,7 @@ const describePort = (port: Static<typeof InterfaceSchema>): PortDescription =>
 
 function findPortFaults(
   at: string,
-  { role, options = {}, infrastructure = [] }: PortDescription,
+  { role, options = {}, infrastructure = [], stack }: PortDescription,
 ): { pointer: string; message: string }[] {
   const policies =
     typeof options === 'string'
@@ -199,6 +210,11 @@ function findPortFaults(
   if (role !== 'edge' && infrastructure.length > 0) {
     faults.push({ pointer: `${at}/infrastructure`, message: `${role} ports keep nobody from the nodes` });
   }
+  if (role !== 'edge' && role !== 'mesh' && stack !== undefined)
+    faults.push({
+      pointer: `${at}/stack`,
+      message: `on ${role} ports no chain begins or ends past the stack`,
+    });
   infrastructure.forEach((word, index) => {
     if (readOpening(word) !== null) return;
     const message = `"${word}" is neither a protocol (${Object.keys(protocolNumbers).join(', ')}) nor one with a port, such as tcp/22`;
@@ -232,7 +248,7 @@ function fillDefaults(value: Static<typeof AgentConfigSchema>, file: string): Ag
     node: value.node,
     mesh: value.mesh === undefined ? null : at(value.mesh),
     interfaces: Object.entries(value.interfaces).map(([name, port]) => {
-      const { role, options, infrastructure } = describePort(port);
+      const { role, options, infrastructure, stack } = describePort(port);
       return {
         name,
         role,
@@ -240,6 +256,7 @@ function fillDefaults(value: Static<typeof AgentConfigSchema>, file: string): Ag
         icmp: value.icmp ?? defaults.icmp,
         previousHop: value.previousHop ?? defaults.previousHop,
         infrastructure: infrastructure?.map(readOpening).filter((opening) => opening !== null) ?? null,
+        bypass: stack === 'bypass',
       };
     }),
     api: { socket: at(value.api?.socket ?? defaults.socket), listen: value.api?.listen ?? null },

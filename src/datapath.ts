@@ -271,13 +271,14 @@ function assignSlots(
 }
 
 function encodePort(port: Port, slot: number): Buffer {
-  const { name, link, role, options, icmp, previousHop, infrastructure } = port;
+  const { name, link, role, options, icmp, previousHop, infrastructure, bypass } = port;
   return encode('lsr_interface', {
     role: roles[role],
     slot,
     icmp: icmpPolicies[icmp],
     previous: previousHops[previousHop],
     guarded: infrastructure === null ? 0 : 1,
+    bypass: bypass ? 1 : 0,
     options: encodePolicies(options),
     mtu: link.mtu,
     address: link.addresses[0] ?? 0,

@@ -35,6 +35,8 @@ export interface LabOptions {
   agents?: readonly string[];
   /** The ICMP policy of every agent; its default where not given. */
   icmp?: IcmpPolicy;
+  /** Chains begin and end past the hosts' own stacks. */
+  bypass?: boolean;
   /** Starts what the server serves; a small web server where not given. */
   serve?: (lab: Lab, signal?: AbortSignal) => Promise<void>;
   signal?: AbortSignal;
@@ -60,12 +62,12 @@ export function describeLab(name = 'lab', topology = labTopology): Lab {
 
 /** Builds the lab anew: hosts, agents with their own configuration, the web server. Removes an earlier one first. */
 export async function raiseLab(lab: Lab, options: LabOptions = {}): Promise<void> {
-  const { mesh = meshFile, agents = agentHosts, icmp, serve = startWebServer, signal } = options;
+  const { mesh = meshFile, agents = agentHosts, icmp, bypass, serve = startWebServer, signal } = options;
   await razeLab(lab);
   mkdirSync(lab.folder, { recursive: true });
   await mountBpffs();
   await buildTopology(lab.topology, lab.prefix, signal);
-  for (const host of agents) configureAgent(lab, host, mesh, icmp);
+  for (const host of agents) configureAgent(lab, host, mesh, { icmp, bypass });
   await Promise.all([...agents.map((host) => startAgent(lab, host, signal)), serve(lab, signal)]);
 }
 
@@ -132,11 +134,20 @@ function removeIfEmpty(folder: string): void {
   }
 }
 
-function configureAgent(lab: Lab, host: string, mesh: string, icmp?: IcmpPolicy): void {
+function configureAgent(
+  lab: Lab,
+  host: string,
+  mesh: string,
+  { icmp, bypass }: { icmp?: IcmpPolicy | undefined; bypass?: boolean | undefined },
+): void {
   const folder = hostFolder(lab, host);
   mkdirSync(folder, { recursive: true });
   copyFileSync(mesh, `${folder}/mesh.yaml`);
-  const roles = listInterfaces(lab.topology, host).map((name) => `${name}: ${roleOf(name)}`);
+  const roles = listInterfaces(lab.topology, host).map((name) => {
+    const role = roleOf(name);
+    const skips = bypass && (role === 'edge' || role === 'mesh');
+    return `${name}: ${skips ? `{ role: ${role}, stack: bypass }` : role}`;
+  });
   const lines = [
     `node: ${host}`,
     `mesh: ${folder}/mesh.yaml`,

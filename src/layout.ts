@@ -1,6 +1,6 @@
 // Generated from the BTF of bpf/lsr.bpf.c by `npm run layout`. Do not edit.
 
-export const digest = '2d11956209b49b0500045f7b1eb48be3c97eee307848041178e3828f80440390';
+export const digest = '8c824428a7546b9097c8aba64a2a924cfeb218e8b6982a8d07400727d990a973';
 
 export const structs = {
   lsr_cgroup_key: {
@@ -169,7 +169,7 @@ export const structs = {
       icmp: { offset: 2, kind: 'u8' },
       previous: { offset: 3, kind: 'u8' },
       guarded: { offset: 4, kind: 'u8' },
-      unused: { offset: 5, kind: 'u8' },
+      bypass: { offset: 5, kind: 'u8' },
       options: { offset: 6, kind: 'u16' },
       mtu: { offset: 8, kind: 'u32' },
       address: { offset: 12, kind: 'be32' },

@@ -83,7 +83,7 @@ export async function openTestbed(further: readonly FurtherPort[] = []): Promise
   }
   ip('route', 'add', '10.9.0.0/24', 'via', '10.0.0.4');
   ip('route', 'add', '10.0.7.0/24', 'via', '10.0.0.4');
-  const common = { icmp: 'all', previousHop: 'interface' } as const;
+  const common = { icmp: 'all', previousHop: 'interface', bypass: false } as const;
   const ports = findPorts(
     [
       { name: 'mesh0', role: 'mesh', options: fillPolicies('mesh'), infrastructure: null, ...common },

@@ -26,7 +26,7 @@ test('what is not given has its default, and paths begin at the file', (t) => {
     api: { socket: '/run/lsr-agent/api.sock', listen: null },
     store: '/var/lib/lsr-agent/audit.db',
   });
-  const common = { icmp: 'pmtu', previousHop: 'interface', infrastructure: null } as const;
+  const common = { icmp: 'pmtu', previousHop: 'interface', infrastructure: null, bypass: false } as const;
   t.deepEqual(config.interfaces, [
     { name: 'eth1', role: 'mesh', options: meshOptions, ...common },
     { name: 'eth2', role: 'edge', options: edgeOptions, ...common },
@@ -52,11 +52,11 @@ const meshOptions = {
 
 test('the policies of the agent hold for all ports, those of a port for it alone', (t) => {
   const interfaces =
-    'interfaces: { eth1: mesh, eth2: { role: edge, options: strip, infrastructure: [icmp, tcp/22] } }';
+    'interfaces: { eth1: mesh, eth2: { role: edge, options: strip, infrastructure: [icmp, tcp/22], stack: bypass } }';
   const config = read('policies', ['node: fw', 'icmp: off', 'previousHop: neighbour', interfaces]);
   const common = { icmp: 'off', previousHop: 'neighbour' } as const;
   t.deepEqual(config.interfaces, [
-    { name: 'eth1', role: 'mesh', options: meshOptions, infrastructure: null, ...common },
+    { name: 'eth1', role: 'mesh', options: meshOptions, infrastructure: null, bypass: false, ...common },
     {
       name: 'eth2',
       role: 'edge',
@@ -68,6 +68,7 @@ test('the policies of the agent hold for all ports, those of a port for it alone
         { protocol: 1, port: 0 },
         { protocol: 6, port: 22 },
       ],
+      bypass: true,
       ...common,
     },
   ]);
@@ -116,6 +117,11 @@ const refused: [title: string, lines: string[], message: RegExp][] = [
     'an option without a policy',
     ['interfaces: { a: { role: edge, options: { flow: drop } } }'],
     /2:\d+: .*flow/,
+  ],
+  [
+    'a function port past the stack',
+    ['interfaces: { a: { role: function, stack: bypass } }'],
+    /2:\d+: .*function ports/,
   ],
   [
     'a mesh port that keeps infrastructure',

@@ -16,6 +16,7 @@ const makePort = (name: string, role: 'edge' | 'mesh'): PortConfig => ({
   icmp: 'pmtu',
   previousHop: 'interface',
   infrastructure: null,
+  bypass: false,
 });
 const guarded: Guarded = {
   node: 'edge',

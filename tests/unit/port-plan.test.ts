@@ -9,6 +9,7 @@ const policies = {
   icmp: 'pmtu',
   previousHop: 'off',
   infrastructure: null,
+  bypass: false,
 } as const;
 const configured: PortConfig[] = [
   { name: 'mesh0', role: 'mesh', ...policies },
