@@ -99,7 +99,7 @@ LSR_STEP int sum_quote(struct __sk_buff *skb, const struct lsr_packet *packet, _
 	if (!packet || !buffer)
 		return 0;
 	length = opaque(length);
-	if (length < LSR_BASE_HEADER || length > sizeof(buffer->bytes))
+	if (!lies_within(length, LSR_BASE_HEADER, sizeof(buffer->bytes)))
 		return 0;
 	if (load_bytes(skb, 0, buffer->bytes, length))
 		return 0;

@@ -32,16 +32,18 @@ static __always_inline void announce_flow(struct __sk_buff *skb, struct lsr_pack
 
 /* Before anything is rewritten: the options are kept as they arrived. */
 static __always_inline void record_flow(struct __sk_buff *skb, struct lsr_packet *packet,
-					__u32 recorded, const struct lsr_flow_key *key, __u32 bytes)
+					__u32 recorded, const struct lsr_flow_key *given, __u32 bytes)
 {
+	__u32 zero = 0;
 	void *table = bpf_map_lookup_elem(&recording, &recorded);
+	struct lsr_flow_key *key = bpf_map_lookup_elem(&scratch_key, &zero);
 	__u64 now = bpf_ktime_get_boot_ns();
 	__u32 length = opaque(packet->header - LSR_BASE_HEADER);
 	struct lsr_flow *flow, *fresh;
-	__u32 zero = 0;
 
-	if (!table)
+	if (!table || !key)
 		return;
+	*key = *given;
 	flow = bpf_map_lookup_elem(table, key);
 	if (flow) {
 		__sync_fetch_and_add(&flow->packets, count_segments(skb, packet));
@@ -58,7 +60,7 @@ static __always_inline void record_flow(struct __sk_buff *skb, struct lsr_packet
 	fresh->first_seen = now;
 	fresh->last_seen = now;
 	fresh->hop = packet->destination;
-	if (length >= 4 && length <= LSR_OPTIONS_MAX)
+	if (lies_within(length, 4, LSR_OPTIONS_MAX))
 		load_bytes(skb, LSR_BASE_HEADER, fresh->options, length);
 	bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), fresh->from,
 			   sizeof(fresh->from));

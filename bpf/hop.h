@@ -97,7 +97,7 @@ static __always_inline void read_record_route(struct __sk_buff *skb,
 {
 	__u32 bytes = opaque(options->record_pointer - 4U);
 
-	if (bytes < sizeof(*key->record) || bytes > sizeof(key->record)) /* or there is none */
+	if (!lies_within(bytes, sizeof(*key->record), sizeof(key->record))) /* or there is none */
 		return;
 	if (load_bytes(skb, LSR_BASE_HEADER + options->record_at + 3, key->record, bytes))
 		return;

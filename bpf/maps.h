@@ -220,6 +220,14 @@ struct {
 	__type(value, struct lsr_flow);
 } scratch SEC(".maps");
 
+/* The key of a flow: Linux 6.1 looks up no memory that another step has handed over, and the stack is full. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lsr_flow_key);
+} scratch_key SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, LSR_BUCKETS);

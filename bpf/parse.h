@@ -123,6 +123,15 @@ static __always_inline __u32 opaque(__u32 value)
 }
 
 /*
+ * Whether a length that opaque() has returned is in these bounds, checked one by one. Linux 6.1 learns nothing from the
+ * one compare that the compiler would make of both (value - low <= high - low), nor from `value != 0` for `low` 1.
+ */
+static __always_inline bool lies_within(__u32 value, __u32 low, __u32 high)
+{
+	return value >= opaque(low) && value <= high;
+}
+
+/*
  * A step that the verifier checks once, on its own, however many ways lead to it: without, the
  * number of ways multiplies from step to step. Its pointer arguments may be NULL for all it knows.
  */
@@ -178,7 +187,7 @@ static __always_inline bool load_header(const struct lsr_frame *frame, __u32 len
 					struct lsr_header *header)
 {
 	length = opaque(length);
-	if (length < LSR_BASE_HEADER || length > LSR_HEADER_MAX)
+	if (!lies_within(length, LSR_BASE_HEADER, LSR_HEADER_MAX))
 		return false;
 	__builtin_memset(header, 0, sizeof(*header));
 	return !load_bytes(frame, 0, header, length);
@@ -392,7 +401,7 @@ static __always_inline enum lsr_reason read_next(const struct lsr_frame *frame, 
 	__u32 size;
 
 	size = opaque(length - at < sizeof(head) ? length - at : sizeof(head));
-	if (size < 1 || size > sizeof(head))
+	if (!lies_within(size, 1, sizeof(head)))
 		return LSR_DROP_SHORT;
 	if (load_bytes(frame, LSR_BASE_HEADER + at, &head, size))
 		return LSR_DROP_SHORT;
@@ -453,7 +462,8 @@ static __always_inline enum lsr_reason check_layout(const struct lsr_frame *fram
 	padding = opaque(padding);
 	if (padding > sizeof(last))
 		return LSR_DROP_LAYOUT;
-	if (padding && load_bytes(frame, LSR_BASE_HEADER + options->end, last, padding))
+	if (lies_within(padding, 1, sizeof(last)) &&
+	    load_bytes(frame, LSR_BASE_HEADER + options->end, last, padding))
 		return LSR_DROP_SHORT;
 	return last[1] ? LSR_DROP_LAYOUT : 0;
 }

@@ -99,7 +99,9 @@ LSR_STEP int sample_drop(struct __sk_buff *skb, __u32 port, __u32 reason)
 	length = skb->len - LSR_ETHERNET;
 	if (length > sizeof(event->header))
 		length = sizeof(event->header);
-	if (length && !load_bytes(skb, 0, event->header, length))
+	length = opaque(length);
+	if (lies_within(length, 1, sizeof(event->header)) &&
+	    !load_bytes(skb, 0, event->header, length))
 		event->captured = length;
 	bpf_ringbuf_submit(event, 0);
 	return 0;
@@ -115,15 +117,18 @@ LSR_STEP int verify_checksum(struct __sk_buff *skb, __u32 length)
 /* Writes the header's checksum anew, over what is there now. */
 LSR_STEP int write_checksum(struct __sk_buff *skb, __u32 length)
 {
-	struct lsr_header header;
-	__be16 checksum;
+	/* As one of 64 bytes: Linux 6.1 counts the stack of each step in steps of 32. */
+	struct {
+		struct lsr_header header;
+		__be16 checksum, unused;
+	} here;
 
-	if (!load_header(skb, length, &header))
+	if (!load_header(skb, length, &here.header))
 		return LSR_DROP_SHORT;
-	header.word[2] &=
+	here.header.word[2] &=
 		LSR_NET32(0xffff0000); /* the checksum is the low half of the third word */
-	checksum = ~sum_header(&header);
-	return store_bytes(skb, 10, &checksum, sizeof(checksum)) ? LSR_DROP_RESIZE : 0;
+	here.checksum = ~sum_header(&here.header);
+	return store_bytes(skb, 10, &here.checksum, sizeof(here.checksum)) ? LSR_DROP_RESIZE : 0;
 }
 
 struct lsr_walk {

@@ -19,7 +19,7 @@ static __always_inline bool read_hop_key(struct __sk_buff *skb, __u32 ip,
 	__u32 bytes = opaque(count * sizeof(__be32));
 	__be32 entries[LSR_ROUTE_MAX] = {};
 
-	if (bytes < sizeof(*entries) || bytes > sizeof(entries))
+	if (!lies_within(bytes, sizeof(*entries), sizeof(entries)))
 		return false;
 	if (load_bytes(skb, ip + LSR_BASE_HEADER + options->route_at + 3, entries, bytes))
 		return false;

@@ -128,7 +128,7 @@ LSR_STEP int blank_record(struct __sk_buff *skb, __u32 at, __u32 length)
 	__u8 blank[LSR_OPTIONS_MAX];
 
 	length = opaque(length);
-	if (!length || length > sizeof(blank))
+	if (!lies_within(length, 1, sizeof(blank)))
 		return 0;
 	__builtin_memset(blank, LSR_OPTION_NOP, sizeof(blank));
 	return store_bytes(skb, at, blank, length) ? LSR_DROP_RESIZE : 0;
@@ -186,7 +186,7 @@ LSR_STEP int cut_slice(struct __sk_buff *skb, struct lsr_packet *packet)
 	options = opaque(
 		packet->header -
 		LSR_BASE_HEADER); /* what was taken out was these, and as much of the payload less */
-	if (options && options <= LSR_OPTIONS_MAX &&
+	if (lies_within(options, 1, LSR_OPTIONS_MAX) &&
 	    store_bytes(skb, LSR_BASE_HEADER, &whole.word[5], options))
 		return LSR_DROP_RESIZE;
 	if (size) {

@@ -32,12 +32,13 @@ static __always_inline bool read_final(struct __sk_buff *skb, __be32 *address)
 /* Takes all options out; the packet is then `destination`'s, as its source sent it. */
 LSR_STEP int strip_options(struct __sk_buff *skb, struct lsr_packet *packet, __be32 destination)
 {
-	struct lsr_header whole;
 	struct iphdr header;
 	__u32 length;
+	__s64 sum;
 
-	if (!packet || !load_header(skb, LSR_BASE_HEADER, &whole))
+	if (!packet || load_bytes(skb, 0, &header, sizeof(header)))
 		return LSR_DROP_SHORT;
+	sum = bpf_csum_diff(NULL, 0, (void *)&header, sizeof(header), 0);
 	length = packet->header - LSR_BASE_HEADER;
 	if (bpf_skb_adjust_room(skb, -(__s32)length, BPF_ADJ_ROOM_NET,
 				BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET))
@@ -46,13 +47,11 @@ LSR_STEP int strip_options(struct __sk_buff *skb, struct lsr_packet *packet, __b
 	 * CHECKSUM_COMPLETE: the kernel took the options' sum out of skb->csum, but the header as
 	 * a whole summed to zero before and does so afterwards; put back what the base lacked.
 	 */
-	bpf_csum_update(skb, (__u16)~sum_header(&whole));
+	bpf_csum_update(skb, (__u16)~fold((__u32)sum));
 
 	packet->length -= length;
 	packet->header = LSR_BASE_HEADER;
 	packet->destination = destination;
-	if (load_bytes(skb, 0, &header, sizeof(header)))
-		return LSR_DROP_SHORT;
 	header.ihl = LSR_BASE_HEADER / 4;
 	if (header.tot_len) /* 0: BIG TCP */
 		header.tot_len = LSR_NET16((__u16)packet->length);

@@ -159,7 +159,7 @@ LSR_STEP int rewrite_error(struct __sk_buff *skb, struct lsr_packet *packet, __b
 	if (!packet || load_bytes(skb, packet->header, &before, LSR_QUOTED_BASE))
 		return LSR_DROP_SHORT;
 	length = opaque(before.ip.ihl * 4U - LSR_BASE_HEADER);
-	if (length < 8 || length > sizeof(before.options) ||
+	if (!lies_within(length, 8, sizeof(before.options)) ||
 	    load_bytes(skb, packet->header + LSR_QUOTED_BASE, before.options, length))
 		return LSR_DROP_SHORT;
 	if (packet->header > LSR_BASE_HEADER) {

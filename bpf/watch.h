@@ -31,8 +31,9 @@ static __always_inline bool read_ends(struct __sk_buff *skb, const struct lsr_pa
 
 	if (load_bytes(skb, offsetof(struct iphdr, saddr), ends, sizeof(ends)))
 		return false;
-	fields->source = ends[0];
+	/* In this order: with CAP_BPF alone, Linux 6.1 takes a 4-byte write behind another one for harm to a pointer. */
 	fields->destination = ends[1];
+	fields->source = ends[0];
 	fields->protocol = packet->protocol;
 	if (packet->header > LSR_BASE_HEADER)
 		read_final(skb, &fields->destination); /* without a source route it stays */
@@ -60,8 +61,11 @@ LSR_STEP int look(struct __sk_buff *skb, const struct lsr_packet *packet, __u32 
 	if (!packet || !packet->header || reason >= LSR_REASONS || !read_ends(skb, packet, &fields))
 		return 0;
 	packets = count_segments(skb, packet);
+#pragma clang loop unroll(full) /* Linux 6.1 takes a counter on the stack for an endless loop */
 	for (__u32 i = 0; i < LSR_WATCHES_MAX; i++) {
-		watch = bpf_map_lookup_elem(&watches, &i);
+		__u32 index = i;
+
+		watch = bpf_map_lookup_elem(&watches, &index);
 		if (watch && fits(watch, &fields))
 			see(i, reason, packets);
 	}
