@@ -31,9 +31,8 @@ static __always_inline bool read_ends(struct __sk_buff *skb, const struct lsr_pa
 
 	if (load_bytes(skb, offsetof(struct iphdr, saddr), ends, sizeof(ends)))
 		return false;
-	/* In this order: with CAP_BPF alone, Linux 6.1 takes a 4-byte write behind another one for harm to a pointer. */
-	fields->destination = ends[1];
 	fields->source = ends[0];
+	fields->destination = ends[1];
 	fields->protocol = packet->protocol;
 	if (packet->header > LSR_BASE_HEADER)
 		read_final(skb, &fields->destination); /* without a source route it stays */
