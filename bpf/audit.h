@@ -32,7 +32,8 @@ static __always_inline void announce_flow(struct __sk_buff *skb, struct lsr_pack
 
 /* Before anything is rewritten: the options are kept as they arrived. */
 static __always_inline void record_flow(struct __sk_buff *skb, struct lsr_packet *packet,
-					__u32 recorded, const struct lsr_flow_key *given, __u32 bytes)
+					__u32 recorded, const struct lsr_flow_key *given,
+					__u32 bytes)
 {
 	__u32 zero = 0;
 	void *table = bpf_map_lookup_elem(&recording, &recorded);

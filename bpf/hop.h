@@ -7,6 +7,7 @@
 #define LSR_HOP_H
 
 #include "audit.h"
+#include "draft.h"
 #include "function.h"
 #include "probe.h"
 #include "route.h"
@@ -119,40 +120,30 @@ static __always_inline bool is_detour(const struct lsr_flow_key *flow)
 }
 
 /* Writes an address into the next free Record Route slot. */
-static __always_inline enum lsr_reason write_record(struct __sk_buff *skb,
-						    struct lsr_packet *packet,
-						    const struct lsr_options *options,
-						    __be32 address)
+static __always_inline void write_record(struct lsr_draft *begun, struct lsr_packet *packet,
+					 const struct lsr_options *options, __be32 address)
 {
 	__u32 record = LSR_BASE_HEADER + options->record_at;
-	__u8 pointer = options->record_pointer + 4;
 
 	if (!options->record_at)
-		return 0;
+		return;
 	if (options->record_pointer > options->record_length) {
 		note(packet, LSR_NOTE_RECORD_FULL);
-		return 0;
+		return;
 	}
-	if (store_bytes(skb, record + options->record_pointer - 1, &address, sizeof(address)) ||
-	    store_bytes(skb, record + 2, &pointer, sizeof(pointer)))
-		return LSR_DROP_RESIZE;
-	return 0;
+	put_address(begun, record + options->record_pointer - 1, address);
+	put_byte(begun, record + 2, options->record_pointer + 4);
 }
 
 /* Swaps this node's address for the entry at the pointer, and moves the pointer behind it. */
-static __always_inline enum lsr_reason write_advance(struct __sk_buff *skb,
-						     const struct lsr_packet *packet,
-						     const struct lsr_options *options, __be32 next)
+static __always_inline void write_advance(struct lsr_draft *begun, const struct lsr_packet *packet,
+					  const struct lsr_options *options, __be32 next)
 {
 	__u32 route = LSR_BASE_HEADER + options->route_at;
-	__u8 pointer = options->route_pointer + 4;
 
-	if (store_bytes(skb, route + options->route_pointer - 1, &packet->destination,
-			sizeof(packet->destination)) ||
-	    store_bytes(skb, route + 2, &pointer, sizeof(pointer)) ||
-	    store_bytes(skb, offsetof(struct iphdr, daddr), &next, sizeof(next)))
-		return LSR_DROP_RESIZE;
-	return 0;
+	put_address(begun, route + options->route_pointer - 1, packet->destination);
+	put_byte(begun, route + 2, options->route_pointer + 4);
+	put_address(begun, LSR_DESTINATION_AT, next);
 }
 
 /* Sends the packet on to `next`; `advance` is set at a hop, not on the way to one. */
@@ -161,9 +152,9 @@ LSR_STEP int forward(struct __sk_buff *skb, struct lsr_packet *packet,
 {
 	struct lsr_exit way;
 	enum lsr_reason reason;
+	struct lsr_draft *begun;
 	bool strict;
 	__u32 size;
-	__u8 ttl;
 
 	if (!packet || !options)
 		return LSR_DROP_SHORT;
@@ -179,18 +170,15 @@ LSR_STEP int forward(struct __sk_buff *skb, struct lsr_packet *packet,
 			     packet->header - LSR_BASE_HEADER, way.index, &size);
 	if (reason)
 		return reason;
-	if (advance) {
-		reason = write_advance(skb, packet, options, next);
-		if (reason)
-			return reason;
-	}
-	reason = write_record(skb, packet, options, way.interface->address);
-	if (reason)
-		return reason;
-	ttl = packet->ttl - (packet->stage == LSR_ARRIVED); /* else the stack has seen to it */
-	if (store_bytes(skb, offsetof(struct iphdr, ttl), &ttl, sizeof(ttl)))
-		return LSR_DROP_RESIZE;
-	reason = write_checksum(skb, packet->header);
+	begun = begin_draft(skb, packet->header);
+	if (!begun)
+		return LSR_DROP_SHORT;
+	if (advance)
+		write_advance(begun, packet, options, next);
+	write_record(begun, packet, options, way.interface->address);
+	if (packet->stage == LSR_ARRIVED) /* else the stack has seen to it */
+		put_byte(begun, LSR_TTL_AT, packet->ttl - 1);
+	reason = send_draft(skb, begun, packet->header);
 	if (reason)
 		return reason;
 	reason = depart(skb, packet, size, &way);

@@ -4,6 +4,7 @@
 #define LSR_IMPOSE_H
 
 #include "classify.h"
+#include "draft.h"
 #include "slice.h"
 #include "tag.h"
 
@@ -38,33 +39,45 @@ static __always_inline enum lsr_reason make_room(struct __sk_buff *skb, struct l
 	return 0;
 }
 
-static __always_inline enum lsr_reason write_route(struct __sk_buff *skb, struct lsr_packet *packet,
-						   const struct lsr_path *path)
+/* The draft of a header with this path's options, for a packet that has made room for them. */
+static __always_inline void draft_route(struct lsr_draft *begun, struct lsr_packet *packet,
+					const struct lsr_path *path)
 {
-	struct iphdr header;
-	__u32 length = path->length;
+	struct iphdr *header = (struct iphdr *)begun->bytes;
 
-	if (length < 8 || length > LSR_OPTIONS_MAX)
+	packet->header = LSR_BASE_HEADER + path->length;
+	packet->length += path->length;
+	header->ihl = packet->header / 4;
+	if (header->tot_len) /* 0: BIG TCP */
+		header->tot_len = LSR_NET16((__u16)packet->length);
+	header->ttl -= packet->stage == LSR_ARRIVED; /* else the stack has seen to it */
+	header->daddr = path->first;
+	__builtin_memcpy(begun->bytes + LSR_BASE_HEADER, path->options, sizeof(path->options));
+	put_address(begun, LSR_BASE_HEADER + path->destination, packet->destination);
+}
+
+static __always_inline enum lsr_reason write_route(struct __sk_buff *skb, struct lsr_packet *packet,
+						   const struct lsr_path *path, __u32 number,
+						   __u32 chain)
+{
+	struct lsr_draft *begun;
+	enum lsr_reason reason;
+
+	if (path->length < 8 || path->length > LSR_OPTIONS_MAX)
 		return LSR_DROP_NO_CHAIN;
-	if (load_bytes(skb, 0, &header, sizeof(header)))
+	begun = begin_draft(skb, LSR_BASE_HEADER);
+	if (!begun)
 		return LSR_DROP_RESIZE;
-	packet->header = LSR_BASE_HEADER + length;
-	packet->length += length;
-	header.ihl = packet->header / 4;
-	if (header.tot_len) /* 0: BIG TCP */
-		header.tot_len = LSR_NET16((__u16)packet->length);
-	header.ttl -= packet->stage == LSR_ARRIVED; /* else the stack has seen to it */
-	header.daddr = path->first;
-	if (store_bytes(skb, 0, &header, sizeof(header)) ||
-	    store_bytes(skb, LSR_BASE_HEADER, path->options, length) ||
-	    store_bytes(skb, LSR_BASE_HEADER + path->destination, &packet->destination,
-			sizeof(packet->destination)))
-		return LSR_DROP_RESIZE;
+	draft_route(begun, packet, path);
+	reason = send_draft(skb, begun, packet->header);
+	if (reason || !(path->binding || (path->record && is_later_fragment(packet))))
+		return reason;
 	if (path->record && is_later_fragment(packet) &&
 	    blank_record(skb, LSR_BASE_HEADER + path->destination + sizeof(packet->destination),
 			 path->record))
 		return LSR_DROP_RESIZE;
-	return 0;
+	reason = path->binding ? sign(skb, packet, number, path->binding, chain) : 0;
+	return reason ? reason : write_checksum(skb, packet->header);
 }
 
 /* What the stack would have looked at, had it seen the packet. */
@@ -100,11 +113,7 @@ LSR_STEP int impose(struct __sk_buff *skb, struct lsr_packet *packet, __u32 numb
 	reason = make_room(skb, packet, path, &way, &size);
 	if (reason)
 		return reason;
-	reason = write_route(skb, packet, path);
-	if (!reason && path->binding)
-		reason = sign(skb, packet, number, path->binding, chain);
-	if (!reason)
-		reason = write_checksum(skb, packet->header);
+	reason = write_route(skb, packet, path, number, chain);
 	if (reason)
 		return reason;
 	reason = depart(skb, packet, size, &way);

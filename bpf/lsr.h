@@ -550,6 +550,11 @@ struct lsr_recent_route {
 	__u8 unused[6];
 };
 
+/* `draft`, per CPU: the header of a packet as it will be sent. */
+struct lsr_draft {
+	__u8 bytes[64]; /* LSR_HEADER_MAX of them are used */
+};
+
 /* `quote`, per CPU: what an ICMP error carries of the packet that it is about. */
 struct lsr_quote {
 	__u8 bytes[LSR_QUOTE_MAX];

@@ -1,6 +1,6 @@
 // Generated from the BTF of bpf/lsr.bpf.c by `npm run layout`. Do not edit.
 
-export const digest = '8c824428a7546b9097c8aba64a2a924cfeb218e8b6982a8d07400727d990a973';
+export const digest = '108a1d5a462698405f1ca39a637389cc9f8dfa760289b7cb2581adc5bab3c666';
 
 export const structs = {
   lsr_cgroup_key: {
@@ -59,6 +59,12 @@ export const structs = {
       path: { offset: 4, kind: 'u32' },
       number: { offset: 8, kind: 'u32' },
       destination: { offset: 12, kind: 'be32' },
+    },
+  },
+  lsr_draft: {
+    size: 64,
+    fields: {
+      bytes: { offset: 0, kind: 'bytes', count: 64 },
     },
   },
   lsr_event: {
