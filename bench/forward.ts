@@ -17,6 +17,7 @@ import { ethernet, ipv4, udp } from '../tests/helpers/packet.js';
 import { readDrops } from '../tests/helpers/wire.js';
 import { layouts } from './layouts.js';
 import { parseCount } from './numbers.js';
+import { saveResults } from './results.js';
 import { buildRoad } from './road.js';
 import { type Spread, spread } from './spread.js';
 import { attach, type System, systems } from './systems.js';
@@ -25,6 +26,7 @@ interface Options {
   rounds: number;
   seconds: number;
   json?: boolean;
+  save?: boolean;
 }
 
 interface Run {
@@ -55,11 +57,12 @@ await new Command('forward')
   .option('--rounds <number>', 'of all systems', parseCount, 7)
   .option('--seconds <number>', 'for each size, system and round', parseCount, 1)
   .option('--json', 'print data as JSON')
+  .option('--save', 'keep the results in bench/results')
   .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
   .action(compareSystems)
   .parseAsync();
 
-async function compareSystems({ rounds, seconds, json = false }: Options): Promise<void> {
+async function compareSystems({ rounds, seconds, json = false, save = false }: Options): Promise<void> {
   const { signal } = interruption;
   const [layout] = layouts;
   if (!layout) throw new Error('there is no layout');
@@ -90,6 +93,7 @@ async function compareSystems({ rounds, seconds, json = false }: Options): Promi
     rmSync(folder, { recursive: true });
   }
   const results = describe(runs);
+  if (save) keep(results);
   console.log(json ? JSON.stringify(results, null, 2) : formatResults(results));
 }
 
@@ -203,6 +207,12 @@ function describe(runs: ReadonlyMap<string, readonly Run[]>): Result[] {
       };
     }),
   );
+}
+
+function keep(results: readonly Result[]): void {
+  const bars = results.map(({ system, bytes, rate }) => ({ label: system, group: `${bytes}`, ...rate }));
+  const title = `Thousand packets a second over four hosts, one CPU; frames of ${sizes.join(', ')} bytes`;
+  saveResults('forward', results, formatResults(results), { title, bars });
 }
 
 function formatResults(results: readonly Result[]): string {
