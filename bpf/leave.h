@@ -3,7 +3,7 @@
 #ifndef LSR_LEAVE_H
 #define LSR_LEAVE_H
 
-#include "port.h"
+#include "draft.h"
 
 #ifndef AF_INET
 #define AF_INET 2
@@ -193,8 +193,8 @@ LSR_STEP int deliver(struct __sk_buff *skb, struct lsr_packet *packet)
 {
 	struct bpf_redir_neigh neighbour = {.nh_family = AF_INET};
 	const struct lsr_interface *port;
+	struct lsr_draft *begun;
 	struct lsr_exit way;
-	__u8 ttl;
 
 	if (!packet || packet->ttl <= 1 ||
 	    !find_route(skb, packet, packet->source, packet->destination, &way) || way.pending ||
@@ -203,9 +203,11 @@ LSR_STEP int deliver(struct __sk_buff *skb, struct lsr_packet *packet)
 	port = find_interface(way.index);
 	if (!port || port->role != LSR_ROLE_EDGE)
 		return 0;
-	ttl = packet->ttl - 1;
-	if (store_bytes(skb, offsetof(struct iphdr, ttl), &ttl, sizeof(ttl)) ||
-	    write_checksum(skb, packet->header))
+	begun = begin_draft(skb, packet->header);
+	if (!begun)
+		return LSR_DROP_SHORT;
+	put_byte(begun, LSR_TTL_AT, packet->ttl - 1);
+	if (send_draft(skb, begun, packet->header))
 		return LSR_DROP_RESIZE;
 	skb->tc_index = LSR_ENDED_MARK;
 	neighbour.ipv4_nh = way.neighbour;

@@ -3,7 +3,7 @@
 #ifndef LSR_STRIP_H
 #define LSR_STRIP_H
 
-#include "port.h"
+#include "draft.h"
 
 /* The source route of a packet of ours, or of one that was checked: where it ends, and 0 without one. */
 static __always_inline __u32 find_route_end(struct __sk_buff *skb)
@@ -32,7 +32,8 @@ static __always_inline bool read_final(struct __sk_buff *skb, __be32 *address)
 /* Takes all options out; the packet is then `destination`'s, as its source sent it. */
 LSR_STEP int strip_options(struct __sk_buff *skb, struct lsr_packet *packet, __be32 destination)
 {
-	struct iphdr header;
+	struct lsr_draft *begun;
+	struct iphdr *header;
 	__u32 length;
 	__s64 sum;
 
@@ -52,13 +53,15 @@ LSR_STEP int strip_options(struct __sk_buff *skb, struct lsr_packet *packet, __b
 	packet->length -= length;
 	packet->header = LSR_BASE_HEADER;
 	packet->destination = destination;
-	header.ihl = LSR_BASE_HEADER / 4;
-	if (header.tot_len) /* 0: BIG TCP */
-		header.tot_len = LSR_NET16((__u16)packet->length);
-	header.daddr = destination;
-	if (store_bytes(skb, 0, &header, sizeof(header)))
-		return LSR_DROP_RESIZE;
-	return write_checksum(skb, LSR_BASE_HEADER);
+	begun = begin_draft(skb, LSR_BASE_HEADER);
+	if (!begun)
+		return LSR_DROP_SHORT;
+	header = (struct iphdr *)begun->bytes;
+	header->ihl = LSR_BASE_HEADER / 4;
+	if (header->tot_len) /* 0: BIG TCP */
+		header->tot_len = LSR_NET16((__u16)packet->length);
+	header->daddr = destination;
+	return send_draft(skb, begun, LSR_BASE_HEADER);
 }
 
 #endif
