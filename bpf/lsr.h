@@ -18,6 +18,7 @@ enum lsr_limits {
 	LSR_TUPLES_MAX = 64,     /* distinct field masks among the rules of one set */
 	LSR_CGROUP_LEVELS = 12,  /* below the root, that a cgroup of a rule may be at */
 	LSR_INTERFACES_MAX = 64, /* managed interfaces of one agent */
+	LSR_NEAR_MAX = 1024,     /* an ifindex below it is found without hashing */
 	LSR_NAME_MAX = 16,       /* IFNAMSIZ, include/uapi/linux/if.h */
 	LSR_QUOTE_MAX = 512, /* bytes; the error as a whole is at most 576 (RFC 1812 §4.3.2.3) */
 	LSR_ICMP_PER_SECOND = 1000, /* errors, on each CPU; as net.ipv4.icmp_msgs_per_sec */
@@ -223,7 +224,7 @@ struct lsr_state {
 	__u32 generation; /* of the mesh document */
 };
 
-/* `interfaces`: ifindex -> what this port is. */
+/* `interfaces`: ifindex -> what this port is; `near`: the same of those below LSR_NEAR_MAX, role 0 where there is none. */
 struct lsr_interface {
 	__u8 role;      /* enum lsr_role */
 	__u8 slot;      /* of `counters` */

@@ -23,6 +23,13 @@ struct {
 } interfaces SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LSR_NEAR_MAX);
+	__type(key, __u32);
+	__type(value, struct lsr_interface);
+} near SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
 	__type(key, struct lsr_opening);

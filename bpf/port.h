@@ -39,7 +39,12 @@ static __always_inline void note(struct lsr_packet *packet, enum lsr_reason reas
 
 static __always_inline const struct lsr_interface *find_interface(__u32 index)
 {
-	return bpf_map_lookup_elem(&interfaces, &index);
+	const struct lsr_interface *port;
+
+	if (index >= LSR_NEAR_MAX)
+		return bpf_map_lookup_elem(&interfaces, &index);
+	port = bpf_map_lookup_elem(&near, &index);
+	return port && port->role ? port : NULL;
 }
 
 /* Takes a token of this CPU; false when there is none. */

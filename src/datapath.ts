@@ -26,6 +26,7 @@ const mapNames = [
   ...tableNames,
   'state',
   'interfaces',
+  'near',
   'openings',
   'keys',
   'signing',
@@ -225,7 +226,7 @@ const absentFrom = 0x80000000;
 
 /** A port keeps the counters it had under its name, also with a new ifindex. */
 function writePorts(
-  { interfaces: map, openings }: Datapath['maps'],
+  { interfaces: map, near, openings }: Datapath['maps'],
   ports: readonly Port[],
   absent: readonly string[],
 ): void {
@@ -248,9 +249,19 @@ function writePorts(
   );
   const { put, remove } = diffTables(readTable(openings), opened);
   for (const [key, value] of put) openings.put(key, value);
+  const putNear = (index: number, value: Buffer): void => {
+    if (index < enums.lsr_limits.LSR_NEAR_MAX) near.put(encodeIndex(index), value);
+  };
   // First, because a table that is full takes no other key.
-  for (const { index } of present) if (!wanted.has(index)) map.delete(encodeIndex(index));
-  for (const [index, value] of wanted) map.put(encodeIndex(index), value);
+  for (const { index } of present) {
+    if (wanted.has(index)) continue;
+    putNear(index, encode('lsr_interface', {}));
+    map.delete(encodeIndex(index));
+  }
+  for (const [index, value] of wanted) {
+    map.put(encodeIndex(index), value);
+    putNear(index, value);
+  }
   for (const key of remove) openings.delete(key);
 }
 

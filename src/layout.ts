@@ -1,6 +1,6 @@
 // Generated from the BTF of bpf/lsr.bpf.c by `npm run layout`. Do not edit.
 
-export const digest = '108a1d5a462698405f1ca39a637389cc9f8dfa760289b7cb2581adc5bab3c666';
+export const digest = 'c446574bb4b28191c0e33b7c5017e6bd92f18b7b210ccc849d4c3e543ebd10fd';
 
 export const structs = {
   lsr_cgroup_key: {
@@ -358,6 +358,7 @@ export const enums = {
     LSR_TUPLES_MAX: 64,
     LSR_CGROUP_LEVELS: 12,
     LSR_INTERFACES_MAX: 64,
+    LSR_NEAR_MAX: 1024,
     LSR_NAME_MAX: 16,
     LSR_QUOTE_MAX: 512,
     LSR_ICMP_PER_SECOND: 1000,
