@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# Shows the lab at work, from `vagrant up` to `vagrant destroy`, and checks each step. Ends with a line PASS or FAIL.
+# Usage: vagrant/demo.sh        (environment: see Vagrantfile; KEEP=yes leaves the machines running)
+set -euo pipefail
+cd "$(dirname "$0")"
+
+readonly agents=(gw ids fw edge) # the hops first, so that nothing is sent before they know it
+readonly server=10.9.0.10
+
+main() {
+  started=$(date +%s)
+  work=$(mktemp --directory)
+  trap finish EXIT
+  outcome="FAIL: it ended early"
+
+  step 'Six machines, an agent on each of four'
+  run vagrant up
+  vagrant ssh-config >"$work/ssh" 2>/dev/null
+  on gw 'uname -sr; systemctl is-active lsr-agent'
+  on gw 'systemctl show lsr-agent -p AmbientCapabilities'
+
+  step 'Offloads are as the NICs have them'
+  on fw "sudo ethtool -k mesh0 | grep -E '^(tx-checksumming|tcp-segmentation-offload|generic-segmentation-offload|generic-receive-offload):'"
+
+  step 'Without a chain: the negative control'
+  on client "curl -sS --max-time 60 http://$server/"
+  expect 'no path is recorded' '^0$' count_records
+  expect 'and no hop forwarded it' '^0$' count_advanced fw
+
+  step 'With the chain "web": edge → fw → ids → gw'
+  apply mesh.yaml
+  on client "curl -sS --max-time 60 http://$server/"
+  show_record
+  expect 'the record is complete' 'recorded.*fw.*ids.*gw.*"verdict":"complete"' read_records
+
+  step 'Bulk TCP, MTU 1500 everywhere'
+  on client "iperf3 --client $server --bytes 20M --connect-timeout 30000 | tail -n 4"
+  on client "iperf3 --client $server --bytes 20M --reverse --connect-timeout 30000 | tail -n 4"
+
+  step 'ping -R: options from outside are dropped at the edge'
+  expect 'no answer' '100% packet loss' on_quietly client "ping -R -c 3 -W 5 $server"
+  expect 'counted by name' 'edge_options|option' on_quietly edge 'sudo lsr-agent drops'
+
+  step 'A new daemon on fw, under traffic: nothing is lost'
+  on_quietly client "ping -i 0.1 -c 300 -W 20 $server" >"$work/ping" &
+  local ping=$!
+  sleep 5
+  on fw 'sudo systemctl restart lsr-agent && systemctl is-active lsr-agent'
+  wait "$ping" || true
+  expect '300 of 300' '300 packets transmitted, 300 received, 0% packet loss' cat "$work/ping"
+
+  step 'fw boots: systemd brings the agent back, and the chain heals'
+  on fw 'cat /proc/sys/kernel/random/boot_id' | tee "$work/before"
+  on_quietly fw 'sudo systemctl reboot' || true
+  expect 'meanwhile the chain drops' '100% packet loss' on_quietly client "ping -c 3 -W 5 $server"
+  within 600 'it is ready again' has_booted
+  within 120 'the chain is whole' on_quietly client "curl -sS --max-time 20 http://$server/"
+  expect 'the newest record is complete' '"verdict":"complete"' read_records
+
+  outcome=PASS
+}
+
+run() {
+  echo "\$ $*"
+  "$@"
+}
+
+step() { printf '\n%s [%d s]\n' "$1" "$(($(date +%s) - started))"; }
+
+# As `vagrant ssh HOST -c COMMAND`, which takes seconds longer.
+on() {
+  echo "$1\$ $2"
+  on_quietly "$@"
+}
+
+on_quietly() { ssh -n -F "$work/ssh" -o ConnectTimeout=60 -o LogLevel=ERROR "$1" "$2"; }
+
+apply() {
+  local host
+  for host in "${agents[@]}"; do
+    on "$host" "sudo curl -sS --fail-with-body --unix-socket /run/lsr-agent/api.sock -X PUT -H 'content-type: application/yaml' --data-binary @/lab/$1 http://agent/v1/mesh"
+    echo
+  done
+}
+
+show_record() { run vagrant ssh gw -c 'curl -s http://127.0.0.1:7913/v1/paths'; }
+
+read_records() { on_quietly gw "curl -s 'http://127.0.0.1:7913/v1/paths?limit=1'"; }
+
+count_records() { on_quietly gw "curl -s http://127.0.0.1:7913/v1/paths | grep -o '\"verdict\"' | wc -l"; }
+
+count_advanced() { on_quietly "$1" "curl -s http://127.0.0.1:7913/metrics | grep -E 'reason=\"advanced\"' | awk '{ sum += \$NF } END { print sum + 0 }'"; }
+
+has_booted() {
+  [[ $(on_quietly fw 'cat /proc/sys/kernel/random/boot_id') != $(tail -n 1 "$work/before") ]] &&
+    on_quietly fw 'curl -s http://127.0.0.1:7913/v1/status' | grep -q '"state":"ready"'
+}
+
+# expect WHAT PATTERN COMMAND…: what the command prints has to match.
+expect() {
+  local what=$1 pattern=$2 printed
+  shift 2
+  printed=$("$@" 2>&1) || true
+  if grep -qE -- "$pattern" <<<"$printed"; then
+    echo "  ok: $what"
+  else
+    fail "$what: no /$pattern/ in: $printed"
+  fi
+}
+
+# within SECONDS WHAT COMMAND…: tries until it succeeds.
+within() {
+  local limit=$1 what=$2 begun
+  shift 2
+  begun=$(date +%s)
+  until "$@" >/dev/null 2>&1; do
+    (($(date +%s) - begun < limit)) || fail "$what: not within $limit s"
+    sleep 2
+  done
+  echo "  ok: $what, after $(($(date +%s) - begun)) s"
+}
+
+fail() {
+  outcome="FAIL: $*"
+  exit 1
+}
+
+finish() {
+  local left=0
+  if [[ ${KEEP-} != yes ]]; then
+    step 'Destroy, and nothing is left'
+    run vagrant destroy --force --parallel || outcome="FAIL: vagrant destroy"
+    left=$(vagrant status --machine-readable | grep -cE ',state,(running|shutoff|paused)$' || true)
+    [[ $left == 0 ]] || outcome="FAIL: $left machines are left"
+  fi
+  rm -rf "$work"
+  printf '\n%s, after %d s\n' "$outcome" "$(($(date +%s) - started))"
+  [[ $outcome == PASS ]] || exit 1
+}
+
+main "$@"
