@@ -39,7 +39,7 @@ main() {
 
   step 'ping -R: options from outside are dropped at the edge'
   expect 'no answer' '100% packet loss' on_quietly client "ping -R -c 3 -W 5 $server"
-  expect 'counted by name' 'edge_options|option' on_quietly edge 'sudo lsr-agent drops'
+  expect 'counted by name' edge_option on_quietly edge 'sudo lsr-agent drops'
 
   step 'A new daemon on fw, under traffic: nothing is lost'
   on_quietly client "ping -i 0.1 -c 300 -W 20 $server" >"$work/ping" &
@@ -89,7 +89,7 @@ read_records() { on_quietly gw "curl -s 'http://127.0.0.1:7913/v1/paths?limit=1'
 
 count_records() { on_quietly gw "curl -s http://127.0.0.1:7913/v1/paths | grep -o '\"verdict\"' | wc -l"; }
 
-count_advanced() { on_quietly "$1" "curl -s http://127.0.0.1:7913/metrics | grep -E 'reason=\"advanced\"' | awk '{ sum += \$NF } END { print sum + 0 }'"; }
+count_advanced() { on_quietly "$1" "curl -s http://127.0.0.1:7913/metrics | grep -E 'outcome=.advanced' | awk '{ sum += \$NF } END { print sum + 0 }'"; }
 
 has_booted() {
   [[ $(on_quietly fw 'cat /proc/sys/kernel/random/boot_id') != $(tail -n 1 "$work/before") ]] &&
