@@ -1,5 +1,5 @@
 // Runs the tests and ends with the line `N passed, N failed`, with `, N skipped` if any was.
-// Usage: npm test [-- GROUP or FILE …], where a group is unit, bpf or netns.
+// Usage: npm test [-- GROUP or FILE …], where a group is unit, bpf, package or netns.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
@@ -32,6 +32,13 @@ const groups: Group[] = [
     rootFor: 'loads BPF programs',
     wrapper: ['unshare', '--net', '--'],
     options: ['--concurrency', '1'],
+  },
+  {
+    name: 'package',
+    rootFor: 'installs the package in a chroot',
+    wrapper: [],
+    // The first time it unpacks a Debian.
+    options: ['--timeout', '10m'],
   },
   { name: 'netns', rootFor: 'makes network namespaces', wrapper: [], options: ['--serial'] },
 ];
