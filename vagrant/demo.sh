@@ -132,7 +132,7 @@ finish() {
   local left=0
   if [[ ${KEEP-} != yes ]]; then
     step 'Destroy, and nothing is left'
-    run vagrant destroy --force --parallel || outcome="FAIL: vagrant destroy"
+    run vagrant destroy --force || outcome="FAIL: vagrant destroy"
     left=$(vagrant status --machine-readable | grep -cE ',state,(running|shutoff|paused)$' || true)
     [[ $left == 0 ]] || outcome="FAIL: $left machines are left"
   fi
