@@ -88,9 +88,9 @@ show_record() { run vagrant ssh gw -c 'curl -s http://127.0.0.1:7913/v1/paths'; 
 
 read_records() { on_quietly gw "curl -s 'http://127.0.0.1:7913/v1/paths?limit=1'"; }
 
-count_records() { on_quietly gw "curl -s http://127.0.0.1:7913/v1/paths | grep -o '\"verdict\"' | wc -l"; }
+count_records() { on_quietly gw "found=\$(curl -sSf http://127.0.0.1:7913/v1/paths) && { grep -o '\"verdict\"' <<<\"\$found\" || true; } | wc -l"; }
 
-count_advanced() { on_quietly "$1" "curl -s http://127.0.0.1:7913/metrics | grep -E 'outcome=.advanced' | awk '{ sum += \$NF } END { print sum + 0 }'"; }
+count_advanced() { on_quietly "$1" "found=\$(curl -sSf http://127.0.0.1:7913/metrics) && awk '/outcome=.advanced/ { sum += \$NF } END { print sum + 0 }' <<<\"\$found\""; }
 
 is_cut() { ! on_quietly client "ping -c 2 -W 3 $server"; }
 
