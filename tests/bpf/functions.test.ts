@@ -25,6 +25,7 @@ import {
 } from '../helpers/packet.js';
 import {
   applyMesh,
+  changeRoutes,
   countAll,
   exchangeFrame,
   ip,
@@ -262,13 +263,13 @@ test.serial(
     );
     ip('rule', 'add', 'fwmark', '7', 'lookup', '77');
     ip('route', 'add', 'default', 'via', '10.0.0.4', 'table', '77');
-    ip('neigh', 'del', '10.0.0.3', 'dev', 'mesh0');
+    changeRoutes('neigh', 'del', '10.0.0.3', 'dev', 'mesh0');
     const { seen, counted } = exchange('mesh0', chained('stack', 1), { mesh0: 0 });
     t.deepEqual(seen.mesh0, [], 'it waits for ids');
     t.like(counted['mesh0 egress'], { advanced: 1, neighbour_pending: 1 });
-    ip('neigh', 'replace', '10.0.0.3', 'lladdr', viaIds, 'dev', 'mesh0', 'nud', 'permanent');
-    ip('route', 'del', 'default', 'table', '77');
+    changeRoutes('neigh', 'replace', '10.0.0.3', 'lladdr', viaIds, 'dev', 'mesh0', 'nud', 'permanent');
     ip('rule', 'del', 'fwmark', '7');
+    changeRoutes('route', 'del', 'default', 'table', '77');
     nft(['delete', 'table', 'ip', 'change']);
   },
 );
@@ -283,9 +284,9 @@ test.serial('stack: a packet that is also for this host itself is not handed to 
 test.serial('stack: a packet that the stack would send past our programs is dropped before', (t) => {
   ip('link', 'add', 'aside0', 'type', 'veth', 'peer', 'name', 'aside0p');
   ip('link', 'set', 'aside0', 'up');
-  ip('route', 'add', `${server}/32`, 'dev', 'aside0');
+  changeRoutes('route', 'add', `${server}/32`, 'dev', 'aside0');
   const { counted } = exchange('mesh0', chained('stack', 1), { mesh0: 0 });
-  ip('link', 'del', 'aside0');
+  changeRoutes('link', 'del', 'aside0');
   t.deepEqual(counted, { 'mesh0 ingress': { received: 1, not_mesh: 1 } });
 });
 

@@ -37,8 +37,8 @@ import { integrityReasons } from '../helpers/tag.js';
 import {
   applyMesh,
   type Context,
+  changeRoutes,
   countAll,
-  ip,
   macOf,
   openBeside,
   openTestbed,
@@ -1285,9 +1285,19 @@ test.serial('where its neighbour is known, a hop takes packets from its MAC addr
       .counted;
   t.deepEqual(send('02:00:00:00:00:01'), { received: 1, advanced: 1 });
   t.deepEqual(send('02:00:00:00:00:03'), { received: 1, previous_hop: 1 });
-  ip('neigh', 'del', '10.0.0.1', 'dev', 'mesh0');
+  changeRoutes('neigh', 'del', '10.0.0.1', 'dev', 'mesh0');
   t.deepEqual(send('02:00:00:00:00:03'), { received: 1, advanced: 1 });
-  ip('neigh', 'replace', '10.0.0.1', 'lladdr', '02:00:00:00:00:01', 'dev', 'mesh0', 'nud', 'permanent');
+  changeRoutes(
+    'neigh',
+    'replace',
+    '10.0.0.1',
+    'lladdr',
+    '02:00:00:00:00:01',
+    'dev',
+    'mesh0',
+    'nud',
+    'permanent',
+  );
   datapath.setPorts(ports.map((port) => ({ ...port, previousHop: 'off' })));
   const { counted } = runRow({ title: '', port: 'mesh0', packet: chained('fromAside', 2), counted: '' });
   t.deepEqual(counted, { received: 1, advanced: 1 });

@@ -9,6 +9,7 @@ import { type Capacities, type Datapath, openDatapath } from '../../src/datapath
 import { readCounters } from '../../src/drops.js';
 import { makeEntries } from '../../src/entries.js';
 import { findPorts, listLinks, type Port } from '../../src/interfaces.js';
+import { enums } from '../../src/layout.js';
 import type { Mesh } from '../../src/mesh.js';
 import type { BpfProgram } from '../../src/native.js';
 import { fillPolicies, type OptionPolicyConfig } from '../../src/option-policy.js';
@@ -24,6 +25,15 @@ const infrastructure = [
 
 /** `unshare --net` has given this process a network namespace of its own. */
 export const ip = (...args: string[]): string => execFileSync('ip', args, { encoding: 'utf8' });
+
+/** Milliseconds; the programs' clock moves on at each tick, the slowest kernels tick 100 times a second. */
+const routesRemembered = enums.lsr_limits.LSR_RECENT_NS / 1e6 + 2 * 10;
+
+/** Runs `ip`, and returns when the programs have forgotten what routes and neighbours were before. */
+export function changeRoutes(...args: string[]): void {
+  ip(...args);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, routesRemembered);
+}
 
 export interface Testbed {
   datapath: Datapath;
