@@ -10,6 +10,7 @@ readonly server=10.9.0.10
 main() {
   started=$(date +%s)
   work=$(mktemp --directory)
+  mkfifo "$work/hold"
   trap finish EXIT
   outcome="FAIL: it ended early"
 
@@ -36,6 +37,13 @@ main() {
   step 'Bulk TCP, MTU 1500 everywhere'
   on client "iperf3 --client $server --bytes 20M --connect-timeout 30000 | tail -n 4"
   on client "iperf3 --client $server --bytes 20M --reverse --connect-timeout 30000 | tail -n 4"
+
+  step 'Packets of all sizes, byte for byte: checksums and segments left to the NICs'
+  compare_all
+  step 'The same where the receivers compute each checksum'
+  on client 'sudo ethtool -K eth1 rx off gro off'
+  on server 'sudo ethtool -K eth1 rx off gro off'
+  compare_all
 
   step 'ping -R: options from outside are dropped at the edge'
   expect 'no answer' '100% packet loss' on_quietly client "ping -R -c 3 -W 5 $server"
@@ -98,6 +106,48 @@ has_booted() {
   [[ $(on_quietly fw 'cat /proc/sys/kernel/random/boot_id') != $(tail -n 1 "$work/before") ]] &&
     on_quietly fw 'curl -s http://127.0.0.1:7913/v1/status' | grep -q '"state":"ready"'
 }
+
+# A stream both ways at once, and datagrams around the longest that fits; no receiver finds a broken one.
+compare_all() {
+  local limit kind host
+  on_quietly client "python3 /lab/datagrams.py send $server 9 1472 2 do" >/dev/null
+  limit=$(on_quietly client "ip -j route get $server | grep -o '\"mtu\":[0-9]*' | cut -d : -f 2")
+  [[ $limit ]] || fail 'the client was not told the path MTU'
+  echo "  the client was told: at most $limit bytes"
+  compare 'a stream of 5 MB each way' 'stream.py serve 5001 5000000' "stream.py connect $server 5001 5000000"
+  for kind in '100 50 want' '1200 20 do' "$((limit - 29)) 20 do" "$((limit - 28)) 20 do" '24000 5 want 1200' \
+    "$(((limit - 28) * 10)) 5 do $((limit - 28))" '4000 20 dont' '9000 5 want'; do
+    compare "datagrams: $kind" 'datagrams.py receive 9' "datagrams.py send $server 9 $kind"
+  done
+  for host in client server; do
+    expect "nothing was broken at the $host" '^0$' on_quietly "$host" \
+      "nstat -asz IpInHdrErrors TcpInCsumErrors UdpInCsumErrors IcmpInCsumErrors IpExtInCsumErrors | awk 'NR > 1 { sum += \$2 } END { print sum }'"
+  done
+}
+
+# compare WHAT AT_SERVER AT_CLIENT: the scripts of tests/helpers, which print how much they sent and got, and digests of it.
+compare() {
+  local hold receiver sent
+  ssh -F "$work/ssh" -o LogLevel=ERROR server "timeout 60 python3 /lab/$2" <"$work/hold" >"$work/received" &
+  receiver=$!
+  exec {hold}>"$work/hold"
+  until grep -q ready "$work/received"; do
+    kill -0 "$receiver" 2>/dev/null || fail "$1: the receiver did not start"
+    sleep 0.1
+  done
+  sent=$(on_quietly client "timeout 60 python3 /lab/$3")
+  exec {hold}>&- # the receiver of datagrams has its standard input end, and then nothing coming
+  wait "$receiver"
+  expect "$1" '^same$' python3 -c "$same" "$sent" "$(tail -n 1 "$work/received")"
+}
+readonly same='
+import json, sys
+sent, received = map(json.loads, sys.argv[1:])
+if "digest" in sent:
+    same = sent["refused"] == 0 and (sent["sent"], sent["digest"]) == (received["count"], received["digest"])
+else:
+    same = (sent["sent"], sent["received"]) == (received["received"], received["sent"])
+print("same" if same else f"{sent} became {received}")'
 
 # expect WHAT PATTERN COMMAND…: what the command prints has to match.
 expect() {
