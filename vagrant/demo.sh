@@ -110,14 +110,14 @@ has_booted() {
 # A stream both ways at once, and datagrams around the longest that fits; no receiver finds a broken one.
 compare_all() {
   local limit kind host
-  on_quietly client "python3 /lab/datagrams.py send $server 9 1472 2 do" >/dev/null
+  on_quietly client "python3 /lab/datagrams.py send $server 5009 1472 2 do" >/dev/null
   limit=$(on_quietly client "ip -j route get $server | grep -o '\"mtu\":[0-9]*' | cut -d : -f 2")
   [[ $limit ]] || fail 'the client was not told the path MTU'
   echo "  the client was told: at most $limit bytes"
   compare 'a stream of 5 MB each way' 'stream.py serve 5001 5000000' "stream.py connect $server 5001 5000000"
   for kind in '100 50 want' '1200 20 do' "$((limit - 29)) 20 do" "$((limit - 28)) 20 do" '24000 5 want 1200' \
     "$(((limit - 28) * 10)) 5 do $((limit - 28))" '4000 20 dont' '9000 5 want'; do
-    compare "datagrams: $kind" 'datagrams.py receive 9' "datagrams.py send $server 9 $kind"
+    compare "datagrams: $kind" 'datagrams.py receive 5009' "datagrams.py send $server 5009 $kind"
   done
   for host in client server; do
     expect "nothing was broken at the $host" '^0$' on_quietly "$host" \
