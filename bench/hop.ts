@@ -1,10 +1,11 @@
 /**
  * What each step costs: BPF_PROG_TEST_RUN, one packet a run because a run changes the packet, median
- * of many runs, as a ratio to a tc program that does nothing. `npm run bench -- hop`
+ * of many runs, as a ratio to a tc program that does nothing. `npm run bench -- hop [--runs N]`
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { formatAddress, parseAddress } from '../src/address.js';
 import type { PreviousHop } from '../src/agent-config.js';
 import { KeyRing } from '../src/key-ring.js';
@@ -37,7 +38,8 @@ const variants: Variant[] = [
 const next = -1;
 const redirect = 7;
 
-const runs = 20_000;
+const { values } = parseArgs({ options: { runs: { type: 'string', default: '20000' } } });
+const runs = Number(values.runs);
 const secret = Buffer.alloc(16, 0x5a);
 const server = '10.9.0.10';
 const client = '10.1.0.10';
@@ -91,6 +93,16 @@ try {
   });
   const table = rows.map(([step, ns]) => [step, ns, (ns / base).toFixed(1)]);
   console.log(formatTable(['step', 'ns/packet', 'x empty'], table));
+  const sizesOf = ({ info }: BpfProgram) => [
+    info.name,
+    info.verifiedInstructions,
+    info.translatedBytes / 8,
+    info.jitedBytes,
+  ];
+  const programs = [empty.program('empty'), ingress, egress].map(sizesOf);
+  console.log(
+    formatTable(['program', 'instructions verified', 'in the kernel', 'bytes of machine code'], programs),
+  );
 } finally {
   empty.close();
   rmSync(folder, { recursive: true });
@@ -122,5 +134,5 @@ function measure(program: BpfProgram, data: Buffer, action: number, port: PortNa
   const ran = Array.from({ length: runs }, () => program.testRun({ data, context }));
   const wrong = ran.find(({ returnValue }) => (returnValue | 0) !== action);
   if (wrong) throw new Error(`the program returned ${wrong.returnValue | 0} instead of ${action}`);
-  return ran.map(({ durationNs }) => durationNs).sort((a, b) => a - b)[runs / 2] ?? 0;
+  return ran.map(({ durationNs }) => durationNs).sort((a, b) => a - b)[runs >> 1] ?? 0;
 }
