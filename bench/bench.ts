@@ -43,6 +43,15 @@ const benches = new Map<string, Bench>([
     },
   ],
   [
+    'change',
+    {
+      file: 'change.ts',
+      measures: 'packets lost while meshes are changed and daemons are restarted, at full load',
+      wrapper: [],
+      short: ['--applies', '5', '--restarts', '1'],
+    },
+  ],
+  [
     'audit',
     {
       file: 'audit.ts',

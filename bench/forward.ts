@@ -13,9 +13,9 @@ import { type Cell, formatTable } from '../src/table.js';
 import { compileBpf } from '../tests/helpers/bpf-object.js';
 import { compileFlood, flood } from '../tests/helpers/flood.js';
 import type { TestLab } from '../tests/helpers/namespaces.js';
-import { ethernet, ipv4, udp } from '../tests/helpers/packet.js';
 import { readDrops } from '../tests/helpers/wire.js';
 import { layouts } from './layouts.js';
+import { makeFrames, passBridges, pinned, readArrived } from './load.js';
 import { parseCount } from './numbers.js';
 import { saveResults } from './results.js';
 import { buildRoad } from './road.js';
@@ -38,11 +38,6 @@ interface Run {
 
 /** Bytes of an Ethernet frame as the client sends it, without the checksum. */
 const sizes = [64, 512, 1400] as const;
-/** Each with a source port of its own. */
-const flows = 256;
-/** All softirqs of veth run on the CPU that sends. */
-const pinned = ['taskset', '--cpu-list', '0'];
-
 const interruption = new AbortController();
 for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const)
   process.on(signal, () => {
@@ -97,13 +92,6 @@ async function compareSystems({ rounds, seconds, json = false, save = false }: O
   console.log(json ? JSON.stringify(results, null, 2) : formatResults(results));
 }
 
-/** br_netfilter, where it is loaded, would have nftables look at what the switch carries. */
-async function passBridges(lab: TestLab): Promise<void> {
-  const quiet =
-    'for file in /proc/sys/net/bridge/bridge-nf-call-iptables; do [ ! -e $file ] || echo 0 >$file; done';
-  await Promise.all(Object.keys(lab.topology.hosts).map((host) => lab.on(host, 'sh', '-ec', quiet)));
-}
-
 interface Measurement {
   lab: TestLab;
   program: string;
@@ -140,28 +128,6 @@ async function measure({ lab, program, sink, system, size, seconds }: Measuremen
   if (lost > 0 && system.name.startsWith('chain') && drops < lost)
     throw new Error(`${system.name}: ${lost} packets are missing, and the agents dropped ${drops}`);
   return { rate: arrived / sent.seconds, sent: taken, lost };
-}
-
-async function makeFrames(lab: TestLab, { packet }: System, size: number): Promise<Buffer[]> {
-  const mac = async (host: string, device: string): Promise<string> => {
-    const [link] = JSON.parse(await lab.on(host, 'ip', '-json', 'link', 'show', device)) as {
-      address: string;
-    }[];
-    return link?.address ?? '';
-  };
-  const [to, by] = await Promise.all([mac('edge', 'edge0'), mac('client', 'eth0')]);
-  const data = 'x'.repeat(Math.max(0, size - 14 - 20 - 8 - packet.options.length));
-  return Array.from({ length: flows }, (_, flow) => {
-    const payload = udp({ sourcePort: 10_000 + flow, destinationPort: 9, data });
-    return ethernet(to, ipv4({ source: '10.1.0.10', ...packet, id: flow, payload }), 0x0800, by);
-  });
-}
-
-function readArrived(sink: BpfObject): number {
-  const counts = sink.map('arrived').get(Buffer.alloc(4)) ?? Buffer.alloc(0);
-  let sum = 0;
-  for (let at = 0; at < counts.length; at += 8) sum += Number(counts.readBigUInt64LE(at));
-  return sum;
 }
 
 /** Packets that came in at the hosts in the middle. */
