@@ -30,7 +30,7 @@ const benches = new Map<string, Bench>([
       file: 'forward.ts',
       measures: 'packets a second over four hosts, against the kernel, SRv6, and the least that is possible',
       wrapper: [],
-      short: ['--rounds', '1'],
+      short: ['--rounds', '1', '--size', '64'],
     },
   ],
   [

@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { BpfObject } from '../src/native.js';
 import { type Cell, formatTable } from '../src/table.js';
 import { compileBpf } from '../tests/helpers/bpf-object.js';
@@ -25,6 +25,8 @@ import { attach, type System, systems } from './systems.js';
 interface Options {
   rounds: number;
   seconds: number;
+  /** As the command line has them. */
+  size: string[];
   json?: boolean;
   save?: boolean;
 }
@@ -51,13 +53,22 @@ await new Command('forward')
   )
   .option('--rounds <number>', 'of all systems', parseCount, 7)
   .option('--seconds <number>', 'for each size, system and round', parseCount, 1)
+  .addOption(
+    new Option('--size <bytes...>', 'of the frames').choices(sizes.map(String)).default(sizes.map(String)),
+  )
   .option('--json', 'print data as JSON')
   .option('--save', 'keep the results in bench/results')
   .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
   .action(compareSystems)
   .parseAsync();
 
-async function compareSystems({ rounds, seconds, json = false, save = false }: Options): Promise<void> {
+async function compareSystems({
+  rounds,
+  seconds,
+  size: wanted,
+  json = false,
+  save = false,
+}: Options): Promise<void> {
   const { signal } = interruption;
   const [layout] = layouts;
   if (!layout) throw new Error('there is no layout');
@@ -72,7 +83,7 @@ async function compareSystems({ rounds, seconds, json = false, save = false }: O
     for (let round = 1; round <= rounds; round++) {
       for (const system of systems) {
         await system.enter(lab, tools);
-        for (const size of sizes) {
+        for (const size of sizes.filter((bytes) => wanted.includes(`${bytes}`))) {
           const run = await measure({ lab, program, sink, system, size, seconds });
           const key = `${system.name} ${size}`;
           runs.set(key, [...(runs.get(key) ?? []), run]);
@@ -158,7 +169,8 @@ interface Result {
 }
 
 function describe(runs: ReadonlyMap<string, readonly Run[]>): Result[] {
-  return sizes.flatMap((bytes) =>
+  const measured = sizes.filter((bytes) => runs.has(`${systems[0]?.name} ${bytes}`));
+  return measured.flatMap((bytes) =>
     systems.map(({ name }): Result => {
       const own = runs.get(`${name} ${bytes}`) ?? [];
       const plain = runs.get(`${systems[0]?.name} ${bytes}`) ?? [];

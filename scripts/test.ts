@@ -1,5 +1,5 @@
 // Runs the tests and ends with the line `N passed, N failed`, with `, N skipped` if any was.
-// Usage: npm test [-- GROUP or FILE …], where a group is unit, bpf, package or netns.
+// Usage: npm test [-- GROUP or FILE …], where a group is unit, bpf, package, bench or netns.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
@@ -40,6 +40,7 @@ const groups: Group[] = [
     // The first time it unpacks a Debian.
     options: ['--timeout', '10m'],
   },
+  { name: 'bench', rootFor: 'loads BPF programs', wrapper: [], options: ['--timeout', '5m'] },
   { name: 'netns', rootFor: 'makes network namespaces', wrapper: [], options: ['--serial'] },
 ];
 
